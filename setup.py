@@ -1,0 +1,9 @@
+"""Maps the top-level folders into the `codegraphd` namespace; all else is in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+TOP = ("daemon", "ipc", "store")
+setup(
+    packages=[f"codegraphd.{name}" for name in find_packages(include=[g for t in TOP for g in (t, f"{t}.*")])],
+    package_dir={f"codegraphd.{t}": t for t in TOP},
+)
