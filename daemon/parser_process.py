@@ -1,0 +1,256 @@
+"""What runs inside a parser process: read a file, hash it, parse it, answer.
+
+Owns: the wire between the pool (`daemon.parsers`) and its children, and the child's main loop. The wire joins processes
+of one version only, so it is nothing but msgpack of tuples in the order of the records' fields.
+
+    request   [id, "parse", urgent, root, path, known digest or nil, max_bytes]
+              [id, "render", urgent, root, path, digest]
+    answer    [0, "ready", process id]                      once, when the grammars are at hand
+              [id, "start", stat, digest, language, cpu]    parsing of these bytes begins now; processor time so far
+              [id, "module", stat, module, seconds]         [id, "unchanged", stat]
+              [id, "gone"]   [id, "skipped", stat or nil, reason]   [id, "raised", text]
+              [id, "texts", texts or nil]
+
+The child looks at its input between two files, so that an urgent request overtakes the bulk that already lies there.
+A "start" is sent in the same write as the answer before it: it costs no extra wake-up of the daemon, and it tells the
+pool whom to blame, and with which digest, when the process hangs or dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import hashlib
+import importlib
+import os
+import select
+import stat as stat_module
+import struct
+import sys
+import time
+from collections.abc import Callable
+from operator import attrgetter
+from typing import IO, Any, Protocol
+
+import msgpack  # type: ignore[import-untyped]
+from codegraphd.daemon.child import child_streams, write_frame
+from codegraphd.store.records import Binding, Module, Reference, Stat, Unit, Words
+
+ANALYSIS = "codegraphd.daemon.analysis.parse"
+_LENGTH = struct.Struct("<I")
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG})
+
+
+# --- the wire --------------------------------------------------------------------------------------------------------
+
+
+def _fields(record: type) -> Callable[[Any], tuple[Any, ...]]:
+    names = tuple(record.__dataclass_fields__)  # type: ignore[attr-defined]
+    getter: Callable[[Any], tuple[Any, ...]] = attrgetter(*names)
+    return getter
+
+
+_unit, _words, _reference, _binding, _stat = map(_fields, (Unit, Words, Reference, Binding, Stat))
+
+
+def pack(value: Any) -> bytes:
+    """msgpack with any string that Python can hold: names of files and pieces of source need not be UTF-8."""
+    raw: bytes = msgpack.packb(value, unicode_errors="surrogatepass")
+    return raw
+
+
+def unpack(frame: bytes) -> Any:
+    """Arrays as tuples. Raises ValueError on what is not msgpack."""
+    return msgpack.unpackb(frame, use_list=False, unicode_errors="surrogatepass")
+
+
+def module_to_wire(module: Module) -> tuple[Any, ...]:
+    return (
+        module.language,
+        module.digest,
+        module.size,
+        module.lines,
+        module.package,
+        [_unit(unit) for unit in module.units],
+        [_words(words) for words in module.words],
+        [_reference(reference) for reference in module.references],
+        [_binding(binding) for binding in module.bindings],
+        module.errors,
+        module.skipped,
+    )
+
+
+def module_from_wire(fields: tuple[Any, ...]) -> Module:
+    language, digest, size, lines, package, units, words, references, bindings, errors, skipped = fields
+    return Module(
+        language,
+        digest,
+        size,
+        lines,
+        package,
+        tuple([Unit(*unit) for unit in units]),
+        tuple([Words(*texts) for texts in words]),
+        tuple([Reference(*reference) for reference in references]),
+        tuple([Binding(*binding) for binding in bindings]),
+        errors,
+        skipped,
+    )
+
+
+def skipped_module(language: str, digest: bytes, size: int, reason: str) -> Module:
+    """A file that gives no units, and why."""
+    return Module(language, digest, size, 0, "", (), (), (), (), 0, reason)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+class UnreadableError(Exception):
+    """The file is there and cannot be had. `reason` as in FileRecord.skipped; `stat` where it was seen."""
+
+    def __init__(self, reason: str, stat: Stat | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.stat = reason, stat
+
+
+def read_file(root: bytes, path: bytes, max_bytes: int) -> tuple[Stat, bytes] | None:
+    """The bytes, and the stat from just before they were read; None when no regular file is there.
+
+    Never blocks on a fifo or a device and follows no link in the last component. A writer at work makes the stat older
+    than the bytes, never younger: the next scan then reads again. Raises UnreadableError.
+    """
+    try:
+        handle = os.open(os.path.join(root, path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise UnreadableError("unreadable") from error
+    try:
+        found = os.fstat(handle)
+        if not stat_module.S_ISREG(found.st_mode):
+            return None
+        stat = Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        if found.st_size > max_bytes:
+            raise UnreadableError("too large", stat)
+        try:
+            with os.fdopen(os.dup(handle), "rb", buffering=0) as file:
+                source = b"".join(iter(lambda: file.read(max(stat.size, 65536) + 1), b""))
+        except OSError as error:
+            raise UnreadableError("unreadable", stat) from error
+        if len(source) > max_bytes:  # it grew under our hands
+            raise UnreadableError("too large", stat)
+        return stat, source
+    finally:
+        os.close(handle)
+
+
+# --- the child -------------------------------------------------------------------------------------------------------
+
+
+class Analysis(Protocol):
+    """What the child needs of `daemon.analysis.parse` (tests hand in a module of their own)."""
+
+    def parse(self, path: str, source: bytes) -> Module: ...
+
+    def render(self, path: str, source: bytes) -> tuple[str, ...]: ...
+
+
+class Inbox:
+    """Requests as they lie in the pipe: `next` takes the first urgent one, else the first one."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle, self._buffer, self._waiting, self._open = handle, bytearray(), list[tuple[Any, ...]](), True
+
+    def next(self, *, wait: bool) -> tuple[Any, ...] | None:
+        """None: nothing there (`wait` False), or the input has ended (`wait` True)."""
+        while self._readable():
+            self._fill()
+        while wait and self._open and not self._waiting:
+            self._fill()
+        for place, request in enumerate(self._waiting):
+            if request[2]:
+                return self._waiting.pop(place)
+        return self._waiting.pop(0) if self._waiting else None
+
+    def _readable(self) -> bool:
+        return self._open and bool(select.select([self._handle], [], [], 0)[0])
+
+    def _fill(self) -> None:
+        got = os.read(self._handle, 1 << 16)
+        if not got:
+            self._open = False
+        self._buffer += got
+        while len(self._buffer) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(self._buffer)[0]
+            if len(self._buffer) < end:
+                break
+            self._waiting.append(unpack(bytes(self._buffer[_LENGTH.size : end])))
+            del self._buffer[:end]
+
+
+def answer(request: tuple[Any, ...], analysis: Analysis, started: Callable[..., None]) -> tuple[Any, ...]:
+    """Do one request. `started(id, "start", ...)` is called before any parsing."""
+    number, task, _urgent, root, path, *rest = request
+    name = os.fsdecode(path)
+    try:
+        found = read_file(root, path, rest[1] if task == "parse" else sys.maxsize)
+    except UnreadableError as trouble:
+        stat = trouble.stat and _stat(trouble.stat)
+        return (number, "skipped", stat, trouble.reason) if task == "parse" else (number, "texts", None)
+    if found is None:
+        return (number, "gone") if task == "parse" else (number, "texts", None)
+    stat, source = found
+    digest = hashlib.sha256(source).digest()
+    if (digest == rest[0]) != (task == "render"):
+        return (number, "unchanged", _stat(stat)) if task == "parse" else (number, "texts", None)
+    started(number, "start", _stat(stat), digest, _language(analysis, name, source), time.process_time())
+    before = time.perf_counter()
+    try:
+        if task == "render":
+            return (number, "texts", analysis.render(name, source))
+        module = module_to_wire(analysis.parse(name, source))
+    except Exception as error:  # "never raises" is a promise; breaking it must cost one file only
+        return (number, "raised", f"{type(error).__name__}: {error}"[:500])
+    return (number, "module", _stat(stat), module, time.perf_counter() - before)
+
+
+def _language(analysis: Analysis, path: str, source: bytes) -> str:
+    language_of = getattr(analysis, "language_of", None)
+    if language_of is None:
+        language_of = importlib.import_module("codegraphd.daemon.analysis.languages").language_of
+    return language_of(path, source[:200].split(b"\n", 1)[0]) or "text"
+
+
+def main(arguments: list[str]) -> None:
+    inbox_stream, outbox = child_streams()
+    analysis: Any = importlib.import_module(arguments[0] if arguments else ANALYSIS)
+    gc.collect()
+    gc.freeze()
+    inbox = Inbox(inbox_stream.fileno())
+    with contextlib.suppress(BrokenPipeError):
+        write_frame(outbox, pack((0, "ready", os.getpid())))
+        _serve(inbox, outbox, analysis)
+
+
+def _serve(inbox: Inbox, outbox: IO[bytes], analysis: Analysis) -> None:
+    def write(*message: Any) -> None:
+        frame = pack(message)
+        outbox.write(_LENGTH.pack(len(frame)) + frame)
+
+    def started(*message: Any) -> None:
+        write(*message)
+        outbox.flush()
+
+    while True:
+        request = inbox.next(wait=False)
+        if request is None:
+            outbox.flush()
+            request = inbox.next(wait=True)
+            if request is None:
+                return
+        write(*answer(request, analysis, started))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
