@@ -84,7 +84,8 @@ class Outcome:
     max_depth: int = 0
     hits: int = 0
     misses: int = 0
-    embed: list[tuple[int, int]] = field(default_factory=list)  # (unit id, priority) newly queued for the model
+    embed: list[tuple[int, int, int]] = field(default_factory=list)  # (unit id, root, priority): queued for the model
+    settled: list[int] = field(default_factory=list)  # unit ids that need the model no more: gone, or vector attached
     attached: int = 0
     more: bool = False  # work lists are not empty
     n_resolved: int = 0
@@ -109,7 +110,11 @@ def advance(
         first += step.apply(item)
     if resolving:
         step.resolve(first, expired)
-    step.refresh(expired)
+        step.refresh(expired)
+    elif settings.faces:
+        step.postpone()  # what a unit quotes is known only once its references are resolved
+    else:
+        step.refresh(expired)
     outcome.more = bool(index.queued(Stage.RESOLVE, 1) or index.queued(Stage.RECIPE, 1))
     return outcome
 
@@ -132,6 +137,7 @@ def attach(
         if state.attached != state.recipe and not _attach(index, settings, model, unit_id, state):
             continue  # its recipe has changed since: it stays queued, with the new one
         outcome.attached += 1
+        outcome.settled.append(unit_id)
         index.dequeue(Stage.EMBED, unit_id)
     return outcome
 
@@ -150,6 +156,16 @@ def requeue_all(index: Index, root: int, reason: str) -> int:
             index.enqueue(Stage.RECIPE, unit_id, _cause(reason, "", 0))
             n += 1
     return n
+
+
+def embed_payload(root: int, priority: int) -> bytes:
+    """What lies beside a unit in the model's queue, so that the queue can be taken up again without reading units."""
+    return bytes([priority]) + root.to_bytes(4, "little")
+
+
+def embed_entry(payload: bytes) -> tuple[int, int]:
+    """-> (root, priority)."""
+    return int.from_bytes(payload[1:5], "little"), payload[0]
 
 
 def _attach(index: Index, settings: Settings, model: bytes, unit_id: int, state: UnitState) -> bool:
@@ -302,9 +318,15 @@ class _Step:
             self._face_changed(record)
 
     def _delete(self, record: UnitRecord) -> None:
-        # Dependents of what goes are found by the keys that it defined; their recipes by the edges that then change.
+        # Those that referred to it are resolved again by the keys that it defined. Their edges go with it here, so that
+        # resolving would find nothing changed: their recipes are looked at because of the deletion itself.
+        if self.settings.faces:
+            for dependent, distance in dependents_of_face(self.index, record.id, self.settings.max_cascade_depth):
+                self._candidate(dependent, _level(distance), _name(record), distance, NEW)
+        self.candidates.pop(record.id, None)
         self.index.delete_unit(record.id)
         self._units[record.id] = None
+        self.outcome.settled.append(record.id)
         self.outcome.changes += 1
         self.index.journal([_change("deleted", record, face=True)])
 
@@ -362,8 +384,8 @@ class _Step:
         n_cascaded = 0
         for n, (unit_id, (level, cause, depth, priority)) in enumerate(ordered):
             if n and expired():
-                for rest, (level, cause, depth, priority) in ordered[n:]:  # noqa: PLW2901 - the tail of the same list
-                    self.index.enqueue(Stage.RECIPE, rest, _cause(level, cause, depth, priority))
+                self.candidates = dict(ordered[n:])
+                self.postpone()
                 return
             if depth and self._refresh_unit(unit_id, level, cause, depth, self._capped(priority, n_cascaded)):
                 n_cascaded += 1
@@ -378,6 +400,11 @@ class _Step:
                 if self._refresh_unit(unit_id, level, cause, depth, self._capped(priority, n_cascaded)) and depth:
                     n_cascaded += 1
                 self.index.dequeue(Stage.RECIPE, unit_id)
+
+    def postpone(self) -> None:
+        """Put the candidates onto the durable list."""
+        for unit_id, (level, cause, depth, priority) in self.candidates.items():
+            self.index.enqueue(Stage.RECIPE, unit_id, _cause(level, cause, depth, priority))
 
     def _capped(self, priority: int, n_cascaded: int) -> int:
         """Beyond max_cascade_units a cascade's vectors wait until there is nothing else to do."""
@@ -401,22 +428,23 @@ class _Step:
         outcome.levels[level] += 1
         outcome.max_depth = max(outcome.max_depth, depth)
         state = UnitState(recipe, state.attached, Reason(level, cause, depth, index.clock))
-        self._offer(unit_id, recipe, state, priority)
+        self._offer(unit, recipe, state, priority)
         return True
 
-    def _offer(self, unit_id: int, recipe: Recipe, state: UnitState, priority: int) -> None:
+    def _offer(self, unit: UnitRecord, recipe: Recipe, state: UnitState, priority: int) -> None:
         """The vector from the cache where it is known, else from the model, later."""
         index, outcome, model = self.index, self.outcome, self.model
         if model is not None and all(index.has_vector(model, key) for key in recipe_inputs(recipe)):
             outcome.hits += 1
-            if _attach(index, self.settings, model, unit_id, state):
+            if _attach(index, self.settings, model, unit.id, state):
                 outcome.attached += 1
-                index.dequeue(Stage.EMBED, unit_id)
+                outcome.settled.append(unit.id)
+                index.dequeue(Stage.EMBED, unit.id)
                 return
         outcome.misses += 1
-        index.put_state(unit_id, state)
-        index.enqueue(Stage.EMBED, unit_id, bytes([priority]))
-        outcome.embed.append((unit_id, priority))
+        index.put_state(unit.id, state)
+        index.enqueue(Stage.EMBED, unit.id, embed_payload(unit.root, priority))
+        outcome.embed.append((unit.id, unit.root, priority))
 
     def _candidate(self, unit_id: int, level: str, cause: str, depth: int, priority: int) -> None:
         known = self.candidates.get(unit_id)

@@ -75,18 +75,3 @@ def recipe_of(unit: UnitRecord, quoted_units: list[UnitRecord] | None) -> Recipe
     if quoted_units is None:
         return Recipe(own, b"")
     return Recipe(own, digest("context", RECIPE_VERSION, unit.unit.face, *(q.unit.face for q in quoted_units)))
-
-
-def face_text(unit: UnitRecord) -> str:
-    """What a face says, as text: decorators, signature, first line of the doc. A function of what `face` digests."""
-    u = unit.unit
-    first = u.doc.split("\n", 1)[0].strip()
-    lines = [*(f"@{d}" for d in u.decorators), u.signature or f"{u.kind} {u.name}"]
-    if first:
-        lines.append(first)
-    return "\n".join(lines)
-
-
-def context_text(unit: UnitRecord, quoted_units: list[UnitRecord]) -> str:
-    """The context input: the unit's own face, then the faces it quotes."""
-    return "\n".join([face_text(unit), *(face_text(q) for q in quoted_units)])

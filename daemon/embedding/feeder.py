@@ -1,0 +1,284 @@
+"""Feeds the model: takes stale units from the backlog, makes their texts, sends batches, attaches what comes back.
+
+A batch forms late and at most two are under way, so that the newest state is what gets embedded and a fresh edit waits
+for one batch only. Source is read when a batch is formed; a unit whose file has moved on leaves the batch and comes
+back with the file's next parse. The same text is never in two batches at once: units that share it wait for the one
+under way. Used by the indexer, on its thread only; never blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from codegraphd.daemon.embedding.backlog import Backlog
+from codegraphd.daemon.embedding.text import context_text
+from codegraphd.daemon.engine import Outcome, Settings, attach, set_aside
+from codegraphd.daemon.graph.index import Index, View, recipe_inputs
+from codegraphd.daemon.graph.recipe import quoted, recipe_of
+from codegraphd.store.records import Batch, FileRecord, Input, UnitRecord, digest
+
+log = logging.getLogger(__name__)
+
+BATCH_UNITS = 64  # the worker cuts and sorts them by tokens; more would make an edit wait longer
+UNDER_WAY = 2  # one with the model, one prefetched
+RETRY_S = 5.0  # after a batch that failed for reasons of the model's, and for units whose file moved on
+TRIES = 5  # how often a unit whose text cannot be had is tried before it waits for the file's next change
+
+
+class Model(Protocol):
+    """The embedder as the feeder sees it."""
+
+    def submit(self, batch: Batch) -> None: ...
+
+
+Render = Callable[[FileRecord, Callable[[tuple[str, ...] | None], None]], None]
+Submit = Callable[[Callable[[Index], Outcome], bool, Callable[["Future[Outcome]"], None]], None]
+
+
+@dataclass(slots=True)
+class _Forming:
+    """A batch whose texts are still being rendered."""
+
+    number: int
+    units: list[int]
+    files: dict[int, list[UnitRecord]]  # file id -> its units whose own input is needed
+    own: dict[int, str] = field(default_factory=dict)  # unit id -> text
+    lacking: set[int] = field(default_factory=set)  # units whose text could not be had
+
+
+@dataclass(slots=True)
+class _Sent:
+    units: list[int]
+    keys: dict[bytes, list[int]]  # cache key -> units that need it
+    followers: list[int] = field(default_factory=list)  # units of later batches that need a key of this one
+
+
+class Feeder:
+    """See the module. `render(file, done)` and `submit(job, interactive, done)` call back on the indexer's thread."""
+
+    def __init__(
+        self,
+        snapshot: Callable[[], AbstractContextManager[View]],
+        embedder: Model,
+        render: Render,
+        submit: Submit,
+        settings: Settings,
+    ) -> None:
+        self.backlog = Backlog()
+        self.model: bytes | None = None  # fingerprint in use; None: nothing is sent
+        self.set_aside: dict[str, str] = {}  # "path:qualname" -> why the model cannot take it
+        self._snapshot, self._embedder, self._render, self._submit = snapshot, embedder, render, submit
+        self.settings = settings
+        self._forming: _Forming | None = None
+        self._sent: dict[int, _Sent] = {}
+        self._asked: dict[bytes, int] = {}  # cache key -> number of the batch that computes it
+        self._deferred: list[tuple[float, int]] = []  # (when, unit): in flight in the backlog, to be put back then
+        self._tries: dict[int, int] = {}
+        self._quiet_until = 0.0
+        self._number = 0
+
+    @property
+    def is_idle(self) -> bool:
+        return not len(self.backlog)
+
+    def tick(self, now: float) -> None:
+        """Once a second or so: bring back what was deferred."""
+        due = [unit for when, unit in self._deferred if when <= now]
+        if due:
+            self._deferred = [(when, unit) for when, unit in self._deferred if when > now]
+            self.backlog.put_back(due, now)
+        self.pump(now)
+
+    def pump(self, now: float) -> None:
+        """Form and send batches while there is room."""
+        while (
+            self.model is not None
+            and self._forming is None
+            and len(self._sent) < UNDER_WAY
+            and now >= self._quiet_until
+            and (units := self.backlog.take(BATCH_UNITS))
+        ):
+            self._form(units, now)
+
+    def drop_root(self, root: int) -> None:
+        self.backlog.drop_root(root)
+
+    # --- forming ------------------------------------------------------------------------------------------------------
+
+    def _form(self, units: list[int], now: float) -> None:
+        assert self.model is not None
+        self._number += 1
+        forming = _Forming(self._number, [], {})
+        ready: list[int] = []
+        with self._snapshot() as view:
+            files: dict[int, FileRecord | None] = {}
+            for unit_id in units:
+                state = view.state(unit_id)
+                unit = view.unit(unit_id)
+                if unit is None or state is None or state.recipe is None:
+                    self.backlog.finish([unit_id])
+                    continue
+                needed = [key for key in recipe_inputs(state.recipe) if not view.has_vector(self.model, key)]
+                if (other := next((self._asked[key] for key in needed if key in self._asked), None)) is not None:
+                    self._sent[other].followers.append(unit_id)
+                    continue
+                if not needed:
+                    ready.append(unit_id)
+                    continue
+                forming.units.append(unit_id)
+                if state.recipe.own in needed:
+                    forming.files.setdefault(unit.file, []).append(unit)
+            for file_id in forming.files:
+                files[file_id] = view.file_by_id(file_id)
+        if ready:
+            self._attach({}, ready)
+        if not forming.units:
+            return
+        self._forming = forming
+        if not forming.files:
+            self._send(now)
+            return
+        for file_id, file in files.items():
+            if file is None:
+                self._rendered(forming, file_id, (), None, now)
+            else:
+                self._render(file, lambda texts, f=file: self._rendered(forming, f.id, f.units, texts, now))  # type: ignore[misc]
+
+    def _rendered(
+        self, forming: _Forming, file_id: int, unit_ids: tuple[int, ...], texts: tuple[str, ...] | None, now: float
+    ) -> None:
+        for unit in forming.files.pop(file_id, ()):
+            text = None
+            if texts is not None and len(texts) == len(unit_ids) and unit.id in unit_ids:
+                text = texts[unit_ids.index(unit.id)]
+            if text is not None and digest(text) == unit.unit.own:
+                forming.own[unit.id] = text
+            else:
+                forming.lacking.add(unit.id)
+        if not forming.files and self._forming is forming:
+            self._send(now)
+
+    def _send(self, now: float) -> None:
+        """All texts are there: build the inputs against the index as it is now, and hand the batch over."""
+        forming, self._forming = self._forming, None
+        assert forming is not None
+        assert self.model is not None
+        sent = _Sent([], {})
+        inputs: dict[bytes, Input] = {}
+        with self._snapshot() as view:
+            for unit_id in forming.units:
+                if unit_id in forming.lacking or not self._inputs_of(view, unit_id, forming.own, sent, inputs):
+                    self._defer(unit_id, now)
+        if not sent.units:
+            return
+        self._sent[forming.number] = sent
+        if not inputs:
+            self._finish(forming.number, {})
+            return
+        for key in inputs:
+            self._asked[key] = forming.number
+        self._embedder.submit(Batch(forming.number, tuple(inputs.values())))
+
+    def _inputs_of(
+        self, view: View, unit_id: int, own: Mapping[int, str], sent: _Sent, inputs: dict[bytes, Input]
+    ) -> bool:
+        """Add what the unit still needs to the batch. False: it has changed since its text was rendered."""
+        assert self.model is not None
+        state, unit = view.state(unit_id), view.unit(unit_id)
+        if unit is None or state is None or state.recipe is None:
+            return False
+        needed: dict[bytes, Input] = {}
+        if not view.has_vector(self.model, state.recipe.own):
+            text = own.get(unit_id)
+            if text is None or digest(text) != unit.unit.own:
+                return False
+            needed[state.recipe.own] = Input(state.recipe.own, text)
+        if state.recipe.context and not view.has_vector(self.model, state.recipe.context):
+            quotes = quoted(view, unit, self.settings.max_cascade_depth, view.unit)
+            if recipe_of(unit, quotes) != state.recipe:
+                return False
+            needed[state.recipe.context] = Input(state.recipe.context, context_text(unit, quotes))
+        sent.units.append(unit_id)
+        for key, item in needed.items():
+            sent.keys.setdefault(key, []).append(unit_id)
+            inputs.setdefault(key, item)
+        self._tries.pop(unit_id, None)
+        return True
+
+    def _defer(self, unit_id: int, now: float) -> None:
+        tries = self._tries.get(unit_id, 0) + 1
+        if tries >= TRIES:  # its file's next parse queues it again; the durable list keeps it over a restart
+            self._tries.pop(unit_id, None)
+            self.backlog.finish([unit_id])
+            log.info("unit %d: its text could not be rendered from its file; waiting for the next change", unit_id)
+            return
+        self._tries[unit_id] = tries
+        self._deferred.append((now + RETRY_S * tries, unit_id))
+
+    # --- what comes back ----------------------------------------------------------------------------------------------
+
+    def embedded(self, number: int, vectors: Iterable[Any], keys: Iterable[bytes]) -> None:
+        """The model's vectors for a batch, in the order of its inputs."""
+        self._finish(number, dict(zip(keys, vectors, strict=True)))
+
+    def keys_of(self, number: int) -> tuple[bytes, ...]:
+        """The cache keys of a batch under way, in the order of its inputs."""
+        sent = self._sent.get(number)
+        return tuple(sent.keys) if sent else ()
+
+    def failed(self, number: int, error: str, bad: Iterable[bytes], now: float) -> None:
+        """A batch came back without vectors. `bad` are inputs that the model cannot take: set aside by name."""
+        sent = self._release(number)
+        if sent is None:
+            return
+        outcasts = {unit for key in bad for unit in sent.keys.get(key, ())}
+        if outcasts:
+            with self._snapshot() as view:
+                for unit_id in outcasts:
+                    if (unit := view.unit(unit_id)) is not None:
+                        self.set_aside[f"{unit.path}:{unit.unit.qualname}"] = error
+            self._submit(lambda index: _set_aside(index, outcasts), False, lambda _: None)
+            self.backlog.finish(outcasts)
+        else:
+            self._quiet_until = now + RETRY_S
+        self.backlog.put_back([u for u in [*sent.units, *sent.followers] if u not in outcasts], now)
+
+    def _finish(self, number: int, vectors: dict[bytes, Any]) -> None:
+        sent = self._release(number)
+        if sent is not None:
+            self._attach(vectors, [*sent.units, *sent.followers])
+
+    def _release(self, number: int) -> _Sent | None:
+        sent = self._sent.pop(number, None)
+        if sent is not None:
+            for key in sent.keys:
+                self._asked.pop(key, None)
+        return sent
+
+    def _attach(self, vectors: dict[bytes, Any], units: list[int]) -> None:
+        model, settings = self.model, self.settings
+        if model is None:
+            self.backlog.finish(units)
+            return
+
+        def done(future: Future[Outcome]) -> None:
+            if future.exception() is not None:
+                log.warning("vectors could not be stored: %s", future.exception())
+                self._deferred += [(self._quiet_until, unit) for unit in units]
+                return
+            settled = set(future.result().settled)
+            self.backlog.finish(settled)
+            # The rest has a newer recipe by now: it waits again under that one.
+            self._deferred += [(0.0, unit) for unit in units if unit not in settled]
+
+        self._submit(lambda index: attach(index, settings, model, vectors, units), True, done)
+
+
+def _set_aside(index: Index, units: Iterable[int]) -> Outcome:
+    set_aside(index, list(units))
+    return Outcome(clock=index.clock)
