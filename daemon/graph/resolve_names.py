@@ -1,0 +1,471 @@
+# ruff: noqa: ARG002 - rules share their signatures; not every language needs every argument
+"""Names: what a name means at a place in a file, found by recorded look-ups.
+
+`Names` serves the resolution of one file. It owns the set of keys tried and every cache of that run. What differs by
+language (how a specifier leads to a file, what is visible without an import) is in `Rules`, one per family.
+
+Terms: a *container* is what names are looked up in: a file or package (a *module handle*, a string whose form only the
+rules know) or a unit with members. A *target* is what a name denotes: units of one qualified name, or containers, or
+something outside of this root.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from codegraphd.daemon.graph.keys import (
+    CLASS,
+    CLASS_KINDS,
+    FACT_MIN,
+    NAMELESS_KINDS,
+    NAMES,
+    Pair,
+    ids_of,
+    is_class,
+    key,
+    tag_of,
+)
+from codegraphd.daemon.graph.projects import Project, project_of
+from codegraphd.store.records import Binding, Facts, FileRecord, UnitRecord
+
+MAX_BASES = 64  # classes looked through for one inherited member: a bound for absurd hierarchies, cycles end by `seen`
+_TYPE_HEAD = re.compile(r"[^\W\d][\w$]*(?:(?:\.|::)[^\W\d][\w$]*)*|\$[\w$]*")
+_SELVES = frozenset({"self", "this", "cls", "Self"})
+_SUPERS = frozenset({"super", "base", "parent"})
+
+
+class View(Protocol):
+    """What resolution reads of the index: `graph.index.View` is one."""
+
+    def lookup(self, root: int, key: bytes) -> tuple[int, ...]: ...
+    def file_by_id(self, id: int) -> FileRecord | None: ...
+    def unit(self, id: int) -> UnitRecord | None: ...
+    def units_of(self, file: FileRecord) -> tuple[UnitRecord, ...]: ...
+    def facts(self, file_id: int) -> Facts | None: ...
+
+
+class Target(NamedTuple):
+    """What a name denotes. All empty: nothing is known of it."""
+
+    units: tuple[int, ...] = ()
+    modules: tuple[str, ...] = ()
+    has_members: bool = False  # some of `units` may be looked into (their keys carry CLASS facts)
+    external: bool = False  # an import binds it to something that this root does not have
+
+
+NOTHING = Target()
+EXTERNAL = Target(external=True)
+
+
+class Entry(NamedTuple):
+    """What a file has under one name."""
+
+    units: tuple[int, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    has_members: bool = False
+
+
+_NO_ENTRY = Entry()
+
+
+class Memo:
+    """Import lists of files, by the fact that covers them: right for ever, so they serve many resolutions.
+
+    Bounded: emptied when full, as a crawl goes from file to file and the hot ones come back at once.
+    """
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self.bindings: dict[int, tuple[Binding, ...]] = {}
+        self._limit = limit
+
+    def put(self, value: int, bindings: tuple[Binding, ...]) -> None:
+        if len(self.bindings) >= self._limit:
+            self.bindings.clear()
+        self.bindings[value] = bindings
+
+
+class Rules:
+    """One language family. The defaults are those of a language without imports."""
+
+    builtins: frozenset[str] = frozenset()  # names that need no definition in the root
+    class_scope = False  # members of an enclosing class are visible by their bare name
+    exports = False  # importers see only what is marked as exported
+    call_makes = False  # calling a class instantiates it
+
+    def definitions(self, path: str, file_id: int, facts: Facts, units: Sequence[UnitRecord]) -> Iterable[Pair]:
+        """Pairs beside those that every language has."""
+        return ()
+
+    def follow(self, names: Names, path: str, binding: Binding) -> Target:
+        """What a binding of the file at `path` denotes; for a star: the containers that it opens."""
+        return NOTHING
+
+    def module_member(self, names: Names, module: str, name: str, seen: set[str]) -> Target:
+        """What an importer gets from a module under a name."""
+        return names.search(module, name, importing=True, seen=seen)
+
+    def implicit(self, names: Names, path: str, package: str, name: str) -> Target:
+        """What is visible at the top of a file without an import: same package, prelude."""
+        return NOTHING
+
+    def own_members(self, names: Names, record: UnitRecord, name: str) -> Target:
+        """Members that the class itself has under a name, wherever they are defined."""
+        return names.in_file(record.path, f"{record.unit.qualname}.{name}")
+
+    def bases(self, names: Names, record: UnitRecord) -> Iterable[str]:
+        """Names of what the class inherits from."""
+        return record.unit.bases
+
+    def extra_edges(self, names: Names) -> Iterable[tuple[int, int, str]]:
+        """Edges (source unit, target unit, kind) of this file that come from no reference."""
+        return ()
+
+    def scope_head(self, names: Names, source: int, head: str) -> Target:
+        """What the first name of a scope denotes where it is no local name: `crate`, `::`, a package's full name."""
+        return NOTHING
+
+
+class Names:
+    """The names of one file, and through them those of others. `keys` is what resolution depends on."""
+
+    def __init__(self, view: View, root: int, file: FileRecord, rules: Rules, memo: Memo) -> None:
+        self.view, self.root, self.file, self.rules, self.memo = view, root, file, rules, memo
+        self.path = file.path
+        self.keys: set[bytes] = set()
+        self.units = view.units_of(file)
+        self.facts = view.facts(file.id) or Facts("", (), ())
+        self.children: dict[tuple[int, str], list[int]] = {}  # (index of parent, name) -> indices
+        self._records = {record.id: record for record in self.units}
+        self._index = {record.id: i for i, record in enumerate(self.units)}
+        self._qualified: dict[str, list[UnitRecord]] = {}
+        for i, record in enumerate(self.units):
+            if record.unit.kind not in NAMELESS_KINDS:
+                self.children.setdefault((record.unit.parent, record.unit.name), []).append(i)
+                self._qualified.setdefault(record.unit.qualname, []).append(record)
+        self.bindings: dict[tuple[int, str], tuple[Binding, ...]] = {}  # (index of unit or -1, local) -> bindings
+        for b in self.facts.bindings:
+            at = (b.source, "*" if b.member == "*" and b.local in {"", "*"} else b.local)
+            self.bindings[at] = (*self.bindings.get(at, ()), b)
+        self._looked: dict[str, tuple[int, ...]] = {}
+        self._top: dict[tuple[str, str, bool], Target] = {}
+        self._followed: dict[tuple[str, str, str, str], Target] = {}
+        self._scopes: dict[tuple[int, str], Target] = {}
+        self._members: dict[tuple[Target, str], Target] = {}
+        self._projects: dict[str, Project | None] = {}
+        self._packages: dict[str, str] = {}
+        self.cache: dict[str, object] = {}  # for the rules: whatever they derive for this file alone
+
+    # --- recorded reads -----------------------------------------------------------------------------------------------
+
+    def look(self, text: str) -> tuple[int, ...]:
+        """The values of a key, ascending: ids, then facts. The only door to other files."""
+        found = self._looked.get(text)
+        if found is None:
+            digest = key(text)
+            self.keys.add(digest)
+            found = self._looked[text] = self.view.lookup(self.root, digest)
+        return found
+
+    def has_file(self, path: str) -> bool:
+        return bool(self.look(f"p\0{path}"))
+
+    def places(self, text: str) -> list[str]:
+        """Paths of the files under a key whose pairs carry PLACE facts, in order of the paths."""
+        files = [self.view.file_by_id(value) for value in ids_of(self.look(text))]
+        return sorted(file.path for file in files if file is not None)
+
+    def found(self, text: str) -> Target:
+        """The units under a key, with whether they may be looked into."""
+        values = self.look(text)
+        if not values:
+            return NOTHING
+        return Target(ids_of(values), (), any(tag_of(value) == CLASS for value in values))
+
+    def unit(self, unit_id: int) -> UnitRecord | None:
+        """A unit that was found under a key with a CLASS fact, or one of this file."""
+        if unit_id not in self._records:
+            record = self.view.unit(unit_id)
+            if record is None:
+                return None
+            self._records[unit_id] = record
+        return self._records[unit_id]
+
+    def entry(self, path: str, name: str) -> Entry:
+        """What the file at `path` has under a qualified name: units, and bindings at its top level."""
+        if path == self.path:
+            records = self._qualified.get(name, ())
+            bindings = self.bindings.get((-1, name), ())
+            if not records and not bindings:
+                return _NO_ENTRY
+            return Entry(tuple([r.id for r in records]), bindings, any(is_class(r) for r in records))
+        values = self.look(f"n\0{path}\0{name}")
+        if not values:
+            return _NO_ENTRY
+        if values[-1] < FACT_MIN:
+            return Entry(values)
+        bindings = ()
+        for value in values:
+            if tag_of(value) == NAMES:
+                bindings += self._foreign_bindings(path, name, value)
+        return Entry(ids_of(values), bindings, any(tag_of(value) == CLASS for value in values))
+
+    def _foreign_bindings(self, path: str, local: str, value: int) -> tuple[Binding, ...]:
+        known = self.memo.bindings.get(value)
+        if known is None:
+            facts = self._facts_at(path)
+            top = [] if facts is None else [b for b in facts.bindings if b.source == -1]
+            if local == "*":
+                known = tuple([b for b in top if b.member == "*" and b.local in {"", "*"}])
+            else:
+                known = tuple([b for b in top if b.local == local])
+            self.memo.put(value, known)
+        return known
+
+    def project(self, path: str) -> Project | None:
+        """What the project file at `path` says; None where there is none."""
+        if path not in self._projects:
+            self._projects[path] = self._project(path)
+        return self._projects[path]
+
+    def _project(self, path: str) -> Project | None:
+        values = [value for value in self.look(f"j\0{path}") if tag_of(value) == NAMES]
+        if not values:
+            return None
+        bindings = self.memo.bindings.get(values[0])
+        if bindings is None:
+            facts = self._facts_at(path)
+            bindings = () if facts is None else facts.bindings
+            self.memo.put(values[0], bindings)
+        return project_of(path, bindings)
+
+    def package_of(self, path: str) -> str:
+        """The package that a file declares. Of another file: only where a CLASS fact of it was looked up."""
+        if path == self.path:
+            return self.facts.package
+        if path not in self._packages:
+            facts = self._facts_at(path)
+            self._packages[path] = "" if facts is None else facts.package
+        return self._packages[path]
+
+    def _facts_at(self, path: str) -> Facts | None:
+        """A file's facts, where a recorded key has the fact that covers what is read of them: not recorded again."""
+        ids = ids_of(self.view.lookup(self.root, key(f"p\0{path}")))
+        return self.view.facts(ids[0]) if ids else None
+
+    # --- names at the top of a file -----------------------------------------------------------------------------------
+
+    def in_file(self, path: str, qualname: str) -> Target:
+        """The units of a file with that qualified name."""
+        entry = self.entry(path, qualname)
+        return Target(entry.units, (), entry.has_members) if entry.units else NOTHING
+
+    def top(self, path: str, name: str, *, importing: bool = False) -> Target:
+        """What a name denotes at the top of a file; `importing`: to those who import the file."""
+        at = (path, name, importing)
+        found = self._top.get(at)
+        if found is None:
+            self._top[at] = NOTHING  # a cycle of re-exports has nothing at its end
+            found = self._top[at] = self.search(path, name, importing=importing, seen=set())
+        return found
+
+    def search(self, path: str, name: str, *, importing: bool, seen: set[str]) -> Target:
+        """`top`, inside of a search that has been through the files in `seen`: star imports may form cycles."""
+        if path in seen:
+            return NOTHING
+        seen.add(path)
+        entry = self.entry(path, name)
+        if entry.units:
+            return Target(entry.units, (), entry.has_members)
+        hidden = importing and self.rules.exports
+        outside = NOTHING
+        for binding in entry.bindings:
+            if hidden and not binding.exported:
+                continue
+            target = self.follow(path, binding)
+            if target.units or target.modules:
+                return target
+            outside = target if target.external else outside
+        if outside.external:
+            return outside
+        if not importing:
+            target = self.rules.implicit(self, path, self.package_of(path), name)
+            if target.units or target.modules:
+                return target
+        for binding in self.entry(path, "*").bindings:
+            if not (hidden and not binding.exported):
+                target = self._through(self.follow(path, binding), name, seen)
+                if target.units or target.modules:
+                    return target
+        return NOTHING
+
+    def _through(self, container: Target, name: str, seen: set[str]) -> Target:
+        for module in container.modules:
+            target = self.rules.module_member(self, module, name, seen)
+            if target.units or target.modules:
+                return target
+        return self.member(container._replace(modules=()), name) if container.units else NOTHING
+
+    def follow(self, path: str, binding: Binding) -> Target:
+        """What an import of the file at `path` brings in."""
+        at = (path, binding.local, binding.module, binding.member)
+        found = self._followed.get(at)
+        if found is None:
+            self._followed[at] = NOTHING
+            found = self._followed[at] = self.rules.follow(self, path, binding)
+        return found
+
+    # --- members ------------------------------------------------------------------------------------------------------
+
+    def member(self, container: Target, name: str) -> Target:
+        """What `name` denotes inside of what another name denotes."""
+        at = (container, name)
+        found = self._members.get(at)
+        if found is None:
+            self._members[at] = NOTHING
+            found = self._members[at] = self._member(container, name)
+        return found
+
+    def _member(self, container: Target, name: str) -> Target:
+        if container.external:
+            return EXTERNAL
+        if container.has_members:
+            for unit_id in container.units:
+                target = self.class_member(unit_id, name)
+                if target.units or target.modules:
+                    return target
+        outside = NOTHING
+        for module in container.modules:
+            target = self.rules.module_member(self, module, name, set())
+            if target.units or target.modules:
+                return target
+            outside = target if target.external else outside
+        return outside
+
+    def class_member(self, unit_id: int, name: str, *, above: bool = False) -> Target:
+        """A member of a class or of its bases, depth first in the order written; `above`: of its bases only."""
+        seen = {unit_id}
+        stack = [unit_id]
+        while stack and len(seen) < MAX_BASES:
+            record = self.unit(stack.pop())
+            if record is None or record.unit.kind not in CLASS_KINDS:
+                continue
+            if not above:
+                target = self.rules.own_members(self, record, name)
+                if target.units or target.modules:
+                    return target
+            above = False
+            fresh = []
+            for base in self.rules.bases(self, record):
+                for base_id in self.base(record, base).units:
+                    if base_id not in seen:
+                        seen.add(base_id)
+                        fresh.append(base_id)
+            stack += reversed(fresh)
+        return NOTHING
+
+    def base(self, record: UnitRecord, base: str) -> Target:
+        """What a name in the header of a class denotes, seen from where that class stands."""
+        head, *rest = type_parts(base)
+        if not head:
+            return NOTHING
+        target = NOTHING
+        if record.id in self._index:
+            target = self.bare(self.units[self._index[record.id]].unit.parent, head)
+        else:
+            outer = record.unit.qualname.rpartition(".")[0]
+            while outer and not target.units:  # a class beside or around it
+                target = self.in_file(record.path, f"{outer}.{head}")
+                outer = outer.rpartition(".")[0]
+            if not target.units:
+                target = self.top(record.path, head)
+        for name in rest:
+            target = self.member(target, name)
+        return target
+
+    # --- names at a place in this file --------------------------------------------------------------------------------
+
+    def bare(self, source: int, name: str) -> Target:
+        """A name without a scope, in the unit at index `source` (-1: the file's top): inner scopes first."""
+        at, first = source, True
+        while at != -1:
+            unit = self.units[at].unit
+            if unit.kind not in CLASS_KINDS:
+                if (children := self.children.get((at, name))) is not None:
+                    return self._own(children)
+            elif self.rules.class_scope or first or unit.kind in {"module", "namespace"}:
+                if (children := self.children.get((at, name))) is not None:
+                    return self._own(children)
+                if self.rules.class_scope:
+                    target = self.class_member(self.units[at].id, name)
+                    if target.units or target.modules:
+                        return target
+            if (bindings := self.bindings.get((at, name))) is not None:
+                for binding in bindings:
+                    target = self.follow(self.path, binding)
+                    if target != NOTHING:
+                        return target
+            if (stars := self.bindings.get((at, "*"))) is not None:
+                for binding in stars:
+                    target = self._through(self.follow(self.path, binding), name, set())
+                    if target.units or target.modules:
+                        return target
+            at, first = unit.parent, False
+        if (children := self.children.get((-1, name))) is not None:
+            return self._own(children)
+        return self.top(self.path, name)
+
+    def _own(self, indices: Sequence[int]) -> Target:
+        records = [self.units[i] for i in indices]
+        return Target(tuple([r.id for r in records]), (), any(is_class(r) for r in records))
+
+    def enclosing_class(self, source: int) -> int:
+        """Index of the class around a place, itself included; -1: none."""
+        while source != -1:
+            unit = self.units[source].unit
+            if unit.kind in CLASS_KINDS and unit.kind not in {"module", "namespace"}:
+                return source
+            source = unit.parent
+        return -1
+
+    def dotted(self, source: int, text: str) -> Target:
+        """A type or scope as written, "a.b.C", seen from a place in this file."""
+        at = (source, text)
+        found = self._scopes.get(at)
+        if found is None:
+            found = self._scopes[at] = self._dotted(source, type_parts(text))
+        return found
+
+    def _dotted(self, source: int, parts: Sequence[str]) -> Target:
+        target = self.bare(source, parts[0])
+        if target == NOTHING:
+            target = self.rules.scope_head(self, source, parts[0])
+        for name in parts[1:]:
+            if target == NOTHING:
+                return NOTHING
+            target = self.member(target, name)
+        return target
+
+    def scoped(self, source: int, scope: str, name: str, receiver: str) -> Target:
+        """`scope.name`, where `receiver` is the written type of the scope ("": not written)."""
+        head = scope.partition(".")[0].partition("(")[0]
+        if head in _SELVES or head in _SUPERS:
+            index = self.enclosing_class(source)
+            if index != -1 and scope in {head, f"{head}()"}:
+                target = self.class_member(self.units[index].id, name, above=head in _SUPERS)
+                if target.units or target.modules:
+                    return target
+        if receiver:
+            container = self.dotted(source, receiver)
+            if container != NOTHING:
+                return self.member(container, name)
+        if head in _SELVES or head in _SUPERS:
+            return NOTHING
+        return self.member(self.dotted(source, scope), name)
+
+
+def type_parts(text: str) -> list[str]:
+    """The dotted name at the head of a type as written: "*pkg.Config[int]" -> ["pkg", "Config"]; [""] if none."""
+    match = _TYPE_HEAD.search(text)
+    return match.group().replace("::", ".").split(".") if match else [""]

@@ -1,0 +1,134 @@
+"""Resolving only what waits on a touched key gives what resolving everything gives."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegraphd.daemon.graph.projects import project_bindings
+
+NAMES = ["A", "B", "f", "g"]
+SCOPES = ["", "", "", "self", "A", "B", "m", "n.A", "super"]
+
+# language -> paths, specifiers, members, packages: small pools, so that names meet often.
+POOLS: dict[str, tuple[list[str], list[str], list[str], list[str]]] = {
+    "python": (
+        ["m.py", "n.py", "p/__init__.py", "p/m.py", "p/q/__init__.py", "p/q/n.py", "src/p/m.py", "src/n.py"],
+        ["m", "n", "p", "p.m", "p.q", "p.q.n", ".", ".m", "..", "..m", ".q", "json"],
+        ["", "A", "f", "m", "n", "*"],
+        [""],
+    ),
+    "typescript": (
+        ["m.ts", "n.js", "p/index.ts", "p/m.tsx", "p/n.ts", "packages/q/src/index.ts", "packages/q/m.d.ts"],
+        ["./m", "./n.js", "./p", "../m", ".", "@p/m", "q", "q/m", "", "lib"],
+        ["", "A", "f", "default", "*", "n"],
+        [""],
+    ),
+}  # fmt: skip
+
+PROJECTS: dict[str, dict[str, list[str]]] = {
+    "python": {
+        "pyproject.toml": ["[project]\nname='m'", "[project]\nname='p'\n[tool.setuptools.package-dir]\np='src'"]
+    },
+    "typescript": {
+        "tsconfig.json": [
+            json.dumps({"compilerOptions": {"baseUrl": ".", "paths": {"@p/*": ["p/*"]}}}),
+            json.dumps({"extends": "./packages/tsconfig.json", "compilerOptions": {"paths": {"@p/*": ["packages/*"]}}}),
+        ],
+        "packages/tsconfig.json": [json.dumps({"compilerOptions": {"paths": {"q": ["q/src"]}}})],
+        "packages/q/package.json": [
+            json.dumps({"name": "q", "main": "dist/index.js"}),
+            json.dumps({"name": "lib", "exports": {".": "./m.d.ts"}}),
+        ],
+    },
+}
+
+
+@st.composite
+def contents(draw: st.DrawFn, language: str, make: Any) -> dict[str, Any]:
+    _, modules, members, packages = POOLS[language]
+    units = []
+    for name in draw(st.lists(st.sampled_from(NAMES), max_size=3, unique=True)):
+        if name.isupper():
+            bases = draw(st.lists(st.sampled_from(["A", "B", "m.A", "n"]), max_size=2, unique=True))
+            units.append(make.unit(draw(st.sampled_from(["class", "interface"])), name, bases=bases))
+            parent = len(units) - 1
+            for method in draw(st.lists(st.sampled_from(["f", "g", "A"]), max_size=2, unique=True)):
+                units.append(make.unit("method", f"{name}.{method}", parent))
+        else:
+            flags = draw(st.sampled_from([0, make.Flag.DECLARATION, make.Flag.STATIC]))
+            signature = draw(st.sampled_from(["", "export default function"]))
+            units.append(make.unit("function", name, signature=signature, flags=flags))
+    place = st.integers(-1, len(units) - 1)
+    references = []
+    for _ in range(draw(st.integers(0, 4))):
+        kind = draw(st.sampled_from(["call", "type", "inherit", "decorate"]))
+        scope = draw(st.sampled_from(SCOPES))
+        text = f"{scope}.{draw(st.sampled_from(NAMES))}" if scope else draw(st.sampled_from(NAMES))
+        receiver = draw(st.sampled_from(["", "", "A", "m.B"]))
+        references.append(make.ref(draw(place), text, kind, receiver, draw(st.integers(1, 9))))
+    bindings = []
+    for _ in range(draw(st.integers(0, 3))):
+        member = draw(st.sampled_from(members))
+        local = "*" if member == "*" else draw(st.sampled_from(["A", "B", "f", "m", "n"]))
+        source = draw(place) if draw(st.booleans()) else -1
+        module = draw(st.sampled_from(modules))
+        bindings.append(make.bind(local, module, member, source, exported=draw(st.booleans())))
+    return {
+        "units": units,
+        "references": references,
+        "bindings": bindings,
+        "package": draw(st.sampled_from(packages)),
+    }
+
+
+@st.composite
+def edits(draw: st.DrawFn, language: str, make: Any) -> tuple[Any, ...]:
+    """One edit; those of files that are not there are skipped."""
+    paths = POOLS[language][0]
+    path = draw(st.sampled_from(paths))
+    action = draw(st.sampled_from(["put", "put", "put", "put", "project", "remove", "move"]))
+    projects = PROJECTS.get(language)
+    if action == "project" and projects:
+        path = draw(st.sampled_from(sorted(projects)))
+        return "project", path, draw(st.sampled_from(["", *projects[path]]))
+    if action == "move":
+        return action, path, draw(st.sampled_from(paths))
+    if action == "remove":
+        return action, path
+    return "put", path, draw(contents(language, make))
+
+
+def apply(world: Any, language: str, edit: tuple[Any, ...]) -> None:
+    match edit:
+        case ("put", path, content):
+            world.put(path, language, **content)
+        case ("project", path, ""):
+            if path in world._paths:
+                world.remove(path)
+        case ("project", path, text):
+            world.put(path, "text", bindings=project_bindings(path, text.encode()))
+        case ("remove", path) if path in world._paths:
+            world.remove(path)
+        case ("move", path, to) if path in world._paths and to not in world._paths:
+            world.move(path, to)
+
+
+@pytest.mark.parametrize("language", sorted(POOLS))
+def test_incremental_equals_fresh(language: str, make: Any) -> None:
+    @settings(max_examples=120, deadline=None)
+    @given(st.data())
+    def run(data: st.DataObject) -> None:
+        world = make.World()
+        for path in POOLS[language][0]:
+            if data.draw(st.booleans()):
+                world.put(path, language, **data.draw(contents(language, make)))
+        for edit in data.draw(st.lists(edits(language, make), min_size=1, max_size=5)):
+            apply(world, language, edit)
+            assert world.everything() == world.fresh().everything()
+
+    run()
