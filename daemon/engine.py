@@ -366,11 +366,11 @@ class _Step:
         priority = NOW if self.changed_files.get(file_id) else CHANGED if own_edit else NEW
         for unit_id in file.units:
             edges = resolution.edges.get(unit_id, ())
-            bases = [e for e in index.edges_out(unit_id) if e.kind in BASE_KINDS] if self.settings.faces else []
+            bases = {e for e in index.edges_out(unit_id) if e.kind in BASE_KINDS} if self.settings.faces else set()
             if index.set_edges(unit_id, edges) and self.settings.faces:
                 level = "content" if own_edit else "symbol"
                 self._candidate(unit_id, level, file.path, 0 if own_edit else 1, priority)
-                if bases != [e for e in edges if e.kind in BASE_KINDS]:
+                if bases != {e for e in edges if e.kind in BASE_KINDS}:
                     for dependent, distance in dependents_of_bases(index, unit_id, self.settings.max_cascade_depth):
                         self._candidate(dependent, _level(distance), file.path, distance, NEW)
             index.set_mentions(file.root, unit_id, resolution.mentions.get(unit_id, ()))

@@ -50,6 +50,7 @@ STEP_GONE = 500
 SLICE_S = 0.05
 GONE_S = 2.0
 TICK_S = 1.0
+BEAT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ class Indexer:
         self._retry_at = 0.0
         self._more = True  # work lists may hold something from before the last stop
         self._waiters: list[_Waiter] = []
+        self._beat = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
 
     def start(self) -> None:
@@ -190,6 +192,15 @@ class Indexer:
         self._events.put(None)
         if self._thread.is_alive():
             self._thread.join(5.0)
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs and took an event or a tick within the last half minute."""
+        return self._thread.is_alive() and time.monotonic() - self._beat < BEAT_S
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a commit or the work lists still have something to do."""
+        return self._more or self._step is not None
 
     def post(self, event: Event) -> None:
         self._events.put(event)
@@ -258,6 +269,7 @@ class Indexer:
                 event = Call(lambda: None)
             if event is None:
                 return
+            self._beat = time.monotonic()
             try:
                 self._handle(event)
                 now = time.monotonic()

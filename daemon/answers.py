@@ -1,0 +1,294 @@
+"""Answers to questions about the index: from typed parameters to the maps of the protocol.
+
+Each function takes one snapshot, asks the pure `search` and `graph` modules, and adds `clock` and `pending`. They run
+on query threads and share nothing but the daemon's parts, which are safe to read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codegraphd.daemon.analysis.features import features
+from codegraphd.daemon.embedding.text import context_text
+from codegraphd.daemon.graph import graph
+from codegraphd.daemon.graph.recipe import quoted, recipe_of
+from codegraphd.daemon.parser_process import UnreadableError, read_file
+from codegraphd.daemon.search import calibration, clones, query
+from codegraphd.daemon.search import symbols as names
+from codegraphd.daemon.search.units import Describer, locate, whole
+from codegraphd.daemon.snippets import Snippet
+from codegraphd.ipc import messages
+from codegraphd.ipc.errors import NOT_FOUND, RequestError
+from codegraphd.store.records import FileRecord, RootRecord, Strength, UnitRecord
+from codegraphd.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from codegraphd.daemon.loop import Daemon
+
+Vector = npt.NDArray[np.float32]
+_READ_BYTES = 64 << 20
+
+
+def search(
+    daemon: Daemon, params: messages.Search, roots: Sequence[RootRecord], vector: Vector | None, degraded: str | None
+) -> dict[str, Any]:
+    question = query.Question(
+        text=params.query,
+        limit=params.limit,
+        mode=params.mode,
+        roots=frozenset(root.id for root in roots),
+        languages=frozenset(params.languages) if params.languages else None,
+        kinds=frozenset(params.kinds) if params.kinds else None,
+        paths=tuple(params.paths or ()),
+        snippet_lines=params.snippet_lines,
+    )
+    notes = [degraded] if degraded else []
+    if params.mode != "semantic" and not daemon.words.is_ready:
+        notes.append("word index being rebuilt")
+    if vector is not None and not daemon.vectors.is_ready:
+        notes.append("vector index being rebuilt")
+    with daemon.store.snapshot() as view:
+        results = query.search(view, daemon.words, daemon.vectors, question, vector, lambda file: _source(view, file))
+        return {
+            "results": results,
+            **_standing(daemon, view, roots),
+            "mode": params.mode if vector is not None or params.mode == "lexical" else "lexical",
+            "degraded": "; ".join(notes) or None,
+        }
+
+
+def similar_to_unit(
+    daemon: Daemon, params: messages.Similar, root: RootRecord, path: str, roots: Sequence[RootRecord]
+) -> dict[str, Any]:
+    assert params.line is not None
+    with daemon.store.snapshot() as view:
+        unit = _unit_at(view, root, path, params.line)
+        sample = clones.sample_of_unit(view, unit)
+        asked = _range(params, roots if params.root else tuple(daemon.workspaces.roots.values()))
+        matches = clones.similar(view, daemon.vectors, sample, asked, _model_name(daemon))
+        degraded = None if sample.vector is not None else "the unit has no vector yet: only equal code is found"
+        return {
+            "unit": Describer(view).unit(unit),
+            "matches": matches,
+            **_standing(daemon, view, roots),
+            "degraded": degraded,
+        }
+
+
+def similar_to_code(
+    daemon: Daemon,
+    params: messages.Similar,
+    roots: Sequence[RootRecord],
+    snippet: Snippet,
+    vector: Vector | None,
+    degraded: str | None,
+) -> dict[str, Any]:
+    if snippet.module is not None:
+        sample = clones.sample_of_code(snippet.module, vector)
+    else:
+        sample = clones.Sample(params.language or "text", vector)
+    with daemon.store.snapshot() as view:
+        matches = clones.similar(view, daemon.vectors, sample, _range(params, roots), _model_name(daemon))
+        return {"matches": matches, **_standing(daemon, view, roots), "degraded": degraded}
+
+
+def clone_families(daemon: Daemon, params: messages.Clones, roots: Sequence[RootRecord]) -> dict[str, Any]:
+    (root,) = roots
+    with daemon.store.snapshot() as view:
+        found = clones.families(
+            view,
+            root.id,
+            _model_name(daemon),
+            threshold=params.threshold,
+            min_lines=params.min_lines,
+            languages=frozenset(params.languages) if params.languages else None,
+            limit=params.limit,
+        )
+        return {**found, **_standing(daemon, view, roots)}
+
+
+def around(
+    daemon: Daemon,
+    params: messages.Dependents | messages.Dependencies,
+    roots: Sequence[RootRecord],
+    path: str | None,
+    direction: str,
+) -> dict[str, Any]:
+    """`dependents` (direction "in") and `dependencies` ("out") of a unit, nearest first."""
+    with daemon.store.snapshot() as view:
+        if path is not None:
+            assert params.line is not None
+            start = [_unit_at(view, roots[0], path, params.line)]
+        else:
+            start = names.find_symbol(view, roots, params.symbol or "")
+            if not start:
+                raise RequestError(NOT_FOUND, f"no unit is named '{params.symbol}': codegraphd symbols lists names")
+        walk = graph.dependents if direction == "in" else graph.dependencies
+        found, truncated = walk(view, [unit.id for unit in start], params.depth, params.limit)
+        describer = Describer(view)
+        units = []
+        for reached in found:
+            unit = view.unit(reached.unit)
+            if unit is not None:
+                edge = {"kind": reached.kind, "strength": Strength(reached.strength).name.lower()}
+                units.append({**describer.unit(unit), "depth": reached.depth, "edge": edge})
+        return {
+            "of": [describer.unit(unit) for unit in start],
+            "units": units,
+            "truncated": truncated,
+            **_standing(daemon, view, roots),
+        }
+
+
+def symbols(daemon: Daemon, params: messages.Symbols, roots: Sequence[RootRecord], path: str | None) -> dict[str, Any]:
+    with daemon.store.snapshot() as view:
+        if path is not None and path != "." and view.file(roots[0].id, path) is None:
+            if next(view.files(roots[0].id, path.rstrip("/") + "/"), None) is None:
+                raise RequestError(NOT_FOUND, f"{path} is not indexed in {roots[0].path}")
+        units = names.symbols(view, roots, pattern=params.pattern, path=path, limit=params.limit)
+        return {"units": units, **_standing(daemon, view, roots)}
+
+
+def explain(daemon: Daemon, root: RootRecord, path: str, line: int) -> dict[str, Any]:
+    """What the model reads for a unit, and why and when it was last embedded."""
+    settings = daemon.indexer.settings
+    with daemon.store.snapshot() as view:
+        unit = _unit_at(view, root, path, line)
+        state = view.state(unit.id)
+        file = view.file_by_id(unit.file)
+        source = _source(view, file) if file is not None else None
+        quotes = quoted(view, unit, settings.max_cascade_depth, view.unit) if settings.faces else None
+        recipe = recipe_of(unit, quotes)
+        record = Describer(view).unit(unit)
+        standing = _standing(daemon, view, (root,))
+        quoted_names = [f"{q.path}:{q.unit.qualname}" for q in quotes or ()]
+    inputs: list[dict[str, Any]] = []
+    own = daemon.own_texts(root, file) if file is not None and source is not None else None
+    if own is not None and file is not None and unit.id in file.units:
+        inputs.append({"input": "own", "hash": recipe.own.hex(), "text": own[file.units.index(unit.id)]})
+    if quotes is not None:
+        text = context_text(unit, quotes)
+        inputs.append({"input": "context", "hash": recipe.context.hex(), "text": text, "quotes": quoted_names})
+    counted = daemon.embedder.count_tokens([item["text"] for item in inputs])
+    for item, (tokens, is_cut) in zip(inputs, counted or (), strict=False):
+        item["tokens"], item["truncated"] = tokens, is_cut
+    reason = state.reason if state is not None else None
+    return {
+        "unit": record,
+        "inputs": inputs,
+        "input_hash": hashlib.sha256(recipe.own + recipe.context).hexdigest()[:32],
+        "tokens": sum(item.get("tokens", 0) for item in inputs) if counted else None,
+        "truncated": any(item.get("truncated", False) for item in inputs) if counted else None,
+        "embedded": state is not None and state.attached == recipe,
+        "reason": None
+        if reason is None
+        else {
+            "level": reason.level,
+            "cause": reason.cause,
+            "depth": reason.depth,
+            "clock": daemon.store.clock_text(reason.clock),
+        },
+        "features": _features(unit, source),
+        **standing,
+        "degraded": None if source is not None else "the file has changed since it was indexed",
+    }
+
+
+def changes(daemon: Daemon, root: RootRecord, since: str) -> dict[str, Any]:
+    """The units that differ from an earlier clock; `reset` where that clock cannot be reached."""
+    number = daemon.store.parse_clock(since)
+    with daemon.store.snapshot() as view:
+        found = view.changes(root.id, number) if number is not None and number <= view.clock else None
+        clock = daemon.store.clock_text(view.clock)
+        if found is None:
+            return {"clock": clock, "units": [], "reset": True}
+        merged: dict[int, dict[str, Any]] = {}
+        for _, change in found:
+            line = {
+                "id": str(change.unit),
+                "root": root.path,
+                "path": change.path,
+                "kind": change.kind,
+                "qualname": change.qualname,
+                "change": change.change,
+                "from": change.origin or None,
+            }
+            before = merged.pop(change.unit, None)
+            if before is not None and before["change"] == "added":
+                if change.change == "deleted":
+                    continue  # came and went in between
+                line["change"], line["from"] = "added", None
+            elif before is not None and before["change"] == "moved" and change.change in ("modified", "moved"):
+                line["change"], line["from"] = "moved", before["from"]
+            merged[change.unit] = line
+        return {"clock": clock, "units": list(merged.values()), "reset": False}
+
+
+def calibrated(daemon: Daemon, cosine: float, *, one_language: bool = True) -> float:
+    """The cosine of two vectors as a similarity from 0 to 1."""
+    curve = calibration.curve_for(_model_name(daemon), one_language=one_language)
+    return round(calibration.similarity_of(cosine, curve), 4)
+
+
+# --- parts of answers ------------------------------------------------------------------------------------------------
+
+
+def _standing(daemon: Daemon, view: Snapshot, roots: Sequence[RootRecord]) -> dict[str, Any]:
+    backlog = daemon.indexer.feeder.backlog
+    return {
+        "clock": daemon.store.clock_text(view.clock),
+        "pending": sum(backlog.pending(root.id) for root in roots),
+    }
+
+
+def _range(params: messages.Similar, roots: Sequence[RootRecord]) -> clones.Range:
+    return clones.Range(
+        params.threshold,
+        params.limit,
+        frozenset(root.id for root in roots),
+        frozenset(params.languages) if params.languages else None,
+    )
+
+
+def _model_name(daemon: Daemon) -> str:
+    info = daemon.embedder.model
+    return info.name if info is not None else ""
+
+
+def _unit_at(view: Snapshot, root: RootRecord, path: str, line: int) -> UnitRecord:
+    file = view.file(root.id, path)
+    if file is None:
+        raise RequestError(NOT_FOUND, f"{path} is not indexed in {root.path}")
+    if file.skipped:
+        raise RequestError(NOT_FOUND, f"{path} is not indexed: {file.skipped}")
+    unit = locate(view, root.id, path, line)
+    if unit is None:
+        raise RequestError(NOT_FOUND, f"no unit at {path}:{line}: codegraphd symbols {path} lists what there is")
+    return whole(view, unit)
+
+
+def _source(view: Snapshot, file: FileRecord) -> bytes | None:
+    """The bytes of a file if they are still those that were indexed."""
+    root = view.root(file.root)
+    if root is None:
+        return None
+    try:
+        found = read_file(os.fsencode(root.path), os.fsencode(file.path), _READ_BYTES)
+    except UnreadableError:
+        return None
+    if found is None or hashlib.sha256(found[1]).digest() != file.digest:
+        return None
+    return found[1]
+
+
+def _features(unit: UnitRecord, source: bytes | None) -> dict[str, Any] | None:
+    if source is None:
+        return None
+    return dataclasses.asdict(features(unit.language, source, unit.unit.start_byte, unit.unit.end_byte))

@@ -1,0 +1,362 @@
+"""One function for each protocol method: the only place where records meet the wire.
+
+Everything here runs on the event loop and must not hold it: what reads the store or computes goes to the query threads
+(`_run`), what waits for the indexer or the model is awaited. A question is answered at all times; what it had to do
+without is said in `degraded`, how many units still wait for the model in `pending`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from codegraphd.daemon import answers
+from codegraphd.daemon.status import status_document
+from codegraphd.ipc import messages
+from codegraphd.ipc.errors import BAD_PARAMETERS, TIMEOUT, UNAVAILABLE, UNKNOWN_METHOD, RequestError
+from codegraphd.ipc.messages import Params
+from codegraphd.ipc.server import ClientContext
+from codegraphd.store.records import LANGUAGES, RootRecord
+
+if TYPE_CHECKING:
+    from codegraphd.daemon.loop import Daemon
+
+T = TypeVar("T")
+Vector = npt.NDArray[np.float32]
+
+QUERY_THREADS = 4
+QUERY_MODEL_S = 10.0  # the longest that a loaded model may take for one question before words answer alone
+_CACHED_QUERIES = 512
+_KNOWN_LANGUAGES = frozenset(LANGUAGES)
+
+
+class Handlers:
+    """The daemon's methods. One instance; used on the event loop only."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._pool = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
+        self._vectors: OrderedDict[tuple[bytes, str], Vector] = OrderedDict()
+        self._subscriptions: dict[int, _Subscription] = {}
+        self._methods: dict[str, Callable[[Any, ClientContext], Any]] = {
+            "hello": self._hello,
+            "status": self._status,
+            "watch": self._watch,
+            "unwatch": self._unwatch,
+            "search": self._search,
+            "similar": self._similar,
+            "clones": self._clones,
+            "dependents": self._dependents,
+            "dependencies": self._dependencies,
+            "symbols": self._symbols,
+            "explain": self._explain,
+            "embed": self._embed,
+            "embed_batch": self._embed_batch,
+            "similarity": self._similarity,
+            "changed": self._changed,
+            "sync": self._sync,
+            "changes": self._changes,
+            "verify": self._verify,
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+            "reindex": self._reindex,
+            "gc": self._gc,
+            "reload": self._reload,
+        }
+
+    async def handle(self, method: str, params: Params, client: ClientContext) -> Any:
+        """See ipc.server.Handler."""
+        function = self._methods.get(method)
+        if function is None:
+            raise RequestError(UNKNOWN_METHOD, f"unknown method '{method}'")
+        return await function(params, client)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # --- about the daemon ---------------------------------------------------------------------------------------------
+
+    async def _hello(self, _: messages.Hello, __: ClientContext) -> Any:
+        return messages.hello(sorted(self._methods))
+
+    async def _status(self, _: messages.Status, __: ClientContext) -> Any:
+        return await self._run(lambda: status_document(self._daemon))
+
+    async def _watch(self, params: messages.Watch, _: ClientContext) -> Any:
+        root = await asyncio.wrap_future(await self._run(lambda: self._daemon.workspaces.watch(params.root)))
+        return {"root": root.path, "state": self._state(root)}
+
+    async def _unwatch(self, params: messages.Unwatch, _: ClientContext) -> Any:
+        root = await self._run(lambda: self._daemon.workspaces.unwatch(params.root))
+        return {"root": root.path, "state": "unwatched"}
+
+    def _state(self, root: RootRecord) -> str:
+        state = self._daemon.indexer.roots.get(root.id)
+        if state is None or not state.crawled:
+            return "crawling"
+        pending = self._daemon.indexer.feeder.backlog.pending(root.id)
+        return "missing" if state.missing else "indexing" if state.is_busy or pending else "ready"
+
+    async def _reload(self, _: messages.Reload, __: ClientContext) -> Any:
+        problem = await self._run(self._daemon.reload)
+        if problem:
+            raise RequestError(BAD_PARAMETERS, f"{problem}; the old configuration stays in force")
+        return {"config": self._daemon.paths.config}
+
+    async def _gc(self, _: messages.Gc, __: ClientContext) -> Any:
+        return {"evicted": await self._run(self._daemon.collect_garbage)}
+
+    async def _reindex(self, params: messages.Reindex, _: ClientContext) -> Any:
+        roots = self._daemon.workspaces.chosen(params.root)
+        await self._run(lambda: [self._daemon.reindex(root) for root in roots])
+        return {"roots": [root.path for root in roots]}
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    async def _search(self, params: messages.Search, _: ClientContext) -> Any:
+        roots = self._roots(params.root)
+        self._check_languages(params.languages)
+        if params.sync:
+            await self._synced(roots, semantic=False, timeout_s=self._daemon.config.limits.request_timeout_s)
+        vector, degraded = None, None
+        if params.mode != "lexical":
+            vector, degraded = await self._query_vector(params.query, params.wait_ms, must=params.mode == "semantic")
+        return await self._run(lambda: answers.search(self._daemon, params, roots, vector, degraded))
+
+    async def _similar(self, params: messages.Similar, _: ClientContext) -> Any:
+        self._check_languages(params.languages)
+        roots = self._roots(params.root)
+        if params.code is None:
+            assert params.path is not None
+            assert params.line is not None
+            root, path = self._daemon.workspaces.resolve(params.path, params.root)
+            return await self._run(lambda: answers.similar_to_unit(self._daemon, params, root, path, roots))
+        self._check_languages([params.language or ""])
+        snippet = await self._run(lambda: self._daemon.snippet(params.code or "", params.language or "text"))
+        vector, degraded = await self._text_vector(snippet.text)
+        return await self._run(lambda: answers.similar_to_code(self._daemon, params, roots, snippet, vector, degraded))
+
+    async def _clones(self, params: messages.Clones, _: ClientContext) -> Any:
+        self._check_languages(params.languages)
+        roots = self._roots(params.root)
+        return await self._run(lambda: answers.clone_families(self._daemon, params, roots))
+
+    async def _dependents(self, params: messages.Dependents, _: ClientContext) -> Any:
+        return await self._around(params, "in")
+
+    async def _dependencies(self, params: messages.Dependencies, _: ClientContext) -> Any:
+        return await self._around(params, "out")
+
+    async def _around(self, params: messages.Dependents | messages.Dependencies, direction: str) -> Any:
+        if params.path is not None:
+            root, path = self._daemon.workspaces.resolve(params.path, params.root)
+            return await self._run(lambda: answers.around(self._daemon, params, (root,), path, direction))
+        roots = self._roots(params.root)
+        return await self._run(lambda: answers.around(self._daemon, params, roots, None, direction))
+
+    async def _symbols(self, params: messages.Symbols, _: ClientContext) -> Any:
+        if params.path is not None:
+            root, path = self._daemon.workspaces.resolve(params.path, params.root)
+            return await self._run(lambda: answers.symbols(self._daemon, params, (root,), path))
+        roots = self._roots(params.root)
+        return await self._run(lambda: answers.symbols(self._daemon, params, roots, None))
+
+    async def _explain(self, params: messages.Explain, _: ClientContext) -> Any:
+        root, path = self._daemon.workspaces.resolve(params.path, params.root)
+        return await self._run(lambda: answers.explain(self._daemon, root, path, params.line))
+
+    async def _changes(self, params: messages.Changes, _: ClientContext) -> Any:
+        (root,) = self._roots(params.root)
+        return await self._run(lambda: answers.changes(self._daemon, root, params.since))
+
+    async def _verify(self, params: messages.Verify, _: ClientContext) -> Any:
+        (root,) = self._roots(params.root)
+        await self._synced((root,), semantic=False, timeout_s=None)
+        from codegraphd.daemon.verify import verify
+
+        return await self._run(lambda: verify(self._daemon, root))
+
+    # --- the model ----------------------------------------------------------------------------------------------------
+
+    async def _embed(self, params: messages.Embed, _: ClientContext) -> Any:
+        vectors = await self._embedded([params])
+        return {"vector": _encoded(vectors[0], params.encoding), "dim": int(vectors.shape[1])}
+
+    async def _embed_batch(self, params: messages.EmbedBatch, _: ClientContext) -> Any:
+        if not params.inputs:
+            return {"vectors": [], "dim": self._model().dim}
+        vectors = await self._embedded(params.inputs)
+        return {"vectors": [_encoded(v, params.encoding) for v in vectors], "dim": int(vectors.shape[1])}
+
+    async def _similarity(self, params: messages.Similarity, _: ClientContext) -> Any:
+        inputs = [
+            messages.EmbedInput(code=params.code1, language=params.language),
+            messages.EmbedInput(code=params.code2, language=params.language2 or params.language),
+        ]
+        first, second = await self._embedded(inputs)
+        cosine = float(first @ second)
+        return {"similarity": answers.calibrated(self._daemon, cosine), "cosine": round(cosine, 4)}
+
+    async def _embedded(self, inputs: Sequence[messages.EmbedInput]) -> npt.NDArray[np.float32]:
+        """One row for each input, of unit length."""
+        self._check_languages([item.language for item in inputs])
+        texts = await self._run(
+            lambda: [i.code if i.role == "query" else self._daemon.snippet(i.code, i.language).text for i in inputs]
+        )
+        rows: dict[int, Vector] = {}
+        for role in ("document", "query"):
+            places = [n for n, item in enumerate(inputs) if item.role == role]
+            if places:
+                found = await self._ask_model([texts[n] for n in places], role, self._timeout())
+                rows.update(zip(places, found, strict=True))
+        return np.stack([rows[n] for n in range(len(inputs))])
+
+    async def _query_vector(self, text: str, wait_ms: int, *, must: bool) -> tuple[Vector | None, str | None]:
+        """-> (the query as the model sees it, what the answer has to do without)."""
+        embedder = self._daemon.embedder
+        info = embedder.model
+        if info is None:
+            if must:
+                self._model()
+            return None, self._daemon.model_trouble() or "no model"
+        key = (info.fingerprint, text)
+        if (known := self._vectors.get(key)) is not None:
+            self._vectors.move_to_end(key)
+            return known, None
+        state = embedder.state
+        wait_s = self._timeout() if must else QUERY_MODEL_S if state == "ready" else wait_ms / 1000
+        try:
+            vector = (await self._ask_model([text], "query", wait_s))[0]
+        except RequestError as error:
+            if must:
+                raise
+            return None, "model loading" if error.code == TIMEOUT and state != "failed" else error.message
+        self._vectors[key] = vector
+        if len(self._vectors) > _CACHED_QUERIES:
+            self._vectors.popitem(last=False)
+        return vector, None
+
+    async def _text_vector(self, text: str) -> tuple[Vector | None, str | None]:
+        """A document's vector; None with the reason where there is no model: then only equal code is found."""
+        try:
+            return (await self._ask_model([text], "document", self._timeout()))[0], None
+        except RequestError as error:
+            return None, error.message
+
+    async def _ask_model(self, texts: list[str], role: str, wait_s: float) -> npt.NDArray[np.float32]:
+        self._model()
+        future: Future[Any] = self._daemon.embedder.query(texts, role, wait_s)
+        try:
+            vectors: npt.NDArray[np.float32] = await asyncio.wait_for(asyncio.wrap_future(future), wait_s)
+        except TimeoutError:
+            raise RequestError(TIMEOUT, "the model did not answer in time") from None
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        except Exception as error:
+            raise RequestError(UNAVAILABLE, f"the model cannot answer: {error}") from None
+        return vectors
+
+    def _model(self) -> Any:
+        info = self._daemon.embedder.model
+        if info is None:
+            raise RequestError(UNAVAILABLE, f"no model: {self._daemon.model_trouble() or 'none is installed'}")
+        return info
+
+    # --- keeping up ---------------------------------------------------------------------------------------------------
+
+    async def _sync(self, params: messages.Sync, _: ClientContext) -> Any:
+        (root,) = self._roots(params.root)
+        if params.semantic and (trouble := self._daemon.model_trouble()):
+            raise RequestError(UNAVAILABLE, f"no model to wait for: {trouble}")
+        clock = await self._synced((root,), semantic=params.semantic, timeout_s=params.timeout_s)
+        return {"clock": self._daemon.store.clock_text(clock)}
+
+    async def _synced(self, roots: Sequence[RootRecord], *, semantic: bool, timeout_s: float | None) -> int:
+        clock = 0
+        for root in roots:
+            future = self._daemon.synced(root.id, semantic=semantic)
+            try:
+                clock = await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
+            except TimeoutError:
+                raise RequestError(TIMEOUT, f"{root.path} was not up to date after {timeout_s:g} s") from None
+            except LookupError as error:
+                raise RequestError(UNAVAILABLE, str(error)) from None
+        return clock
+
+    async def _changed(self, params: messages.Changed, _: ClientContext) -> Any:
+        daemon = self._daemon
+        root, path = daemon.workspaces.resolve(params.path, None)
+        if params.kind == "opened":
+            await asyncio.wrap_future(daemon.indexer.call(lambda: daemon.indexer.raise_file(root.id, path)))
+            return {"clock": daemon.store.clock_text(daemon.indexer.clock)}
+        daemon.workspaces.watcher.changed(root.id, path)
+        if params.origin is not None:
+            former, from_path = daemon.workspaces.resolve(params.origin, None)
+            daemon.workspaces.watcher.changed(former.id, from_path)
+        clock = await self._synced((root,), semantic=False, timeout_s=self._timeout())
+        return {"clock": daemon.store.clock_text(clock)}
+
+    async def _subscribe(self, params: messages.Subscribe, client: ClientContext) -> Any:
+        root = self._roots(params.root)[0].id if params.root else None
+        subscription = self._subscriptions.get(client.id)
+        if subscription is None:
+            subscription = self._subscriptions[client.id] = _Subscription(client)
+            client.on_close(lambda: self._subscriptions.pop(client.id, None))
+        subscription.topics |= {(event, root) for event in params.events}
+        return {"events": sorted({event for event, _ in subscription.topics})}
+
+    async def _unsubscribe(self, params: messages.Unsubscribe, client: ClientContext) -> Any:
+        root = self._roots(params.root)[0].id if params.root else None
+        subscription = self._subscriptions.get(client.id)
+        if subscription is None:
+            return {"events": []}
+        subscription.topics = {
+            (event, of) for event, of in subscription.topics if event not in params.events or root not in (None, of)
+        }
+        return {"events": sorted({event for event, _ in subscription.topics})}
+
+    def notify(self, event: str, root_id: int, params: dict[str, Any]) -> None:
+        """Tell subscribers of an event; on the loop's thread."""
+        root = self._daemon.workspaces.roots.get(root_id)
+        message = {"root": root.path if root else "", **params}
+        for subscription in list(self._subscriptions.values()):
+            if (event, None) in subscription.topics or (event, root_id) in subscription.topics:
+                subscription.client.notify(f"codegraphd.{event}", message)
+
+    # --- helpers ------------------------------------------------------------------------------------------------------
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        """On a query thread; a store that fails is the daemon's trouble, told once, as `unavailable`."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+
+    def _roots(self, root: str | None) -> tuple[RootRecord, ...]:
+        return self._daemon.workspaces.chosen(root)
+
+    def _timeout(self) -> float:
+        return float(self._daemon.config.limits.request_timeout_s)
+
+    @staticmethod
+    def _check_languages(languages: Sequence[str] | None) -> None:
+        for language in languages or ():
+            if language not in _KNOWN_LANGUAGES:
+                known = " ".join(LANGUAGES)
+                raise RequestError(BAD_PARAMETERS, f"unknown language '{language}' (known: {known})")
+
+
+class _Subscription:
+    """What one connection wants to hear: (event, root id or None for all)."""
+
+    def __init__(self, client: ClientContext) -> None:
+        self.client = client
+        self.topics: set[tuple[str, int | None]] = set()
+
+
+def _encoded(vector: Vector, encoding: str) -> Any:
+    return vector.astype("<f4").tobytes() if encoding == "f32le" else [float(x) for x in vector]

@@ -1,0 +1,415 @@
+"""The daemon's life: what is opened in which order, what runs until the end, how it ends.
+
+Order of the start, so that a query is answered as early as possible: lock, store, the two indexes, the socket; then
+the parsers, the model's worker (which loads on first need), the watcher. The end is the reverse, in seconds, whatever
+is under way: what is not committed is found again by the next start.
+
+Threads: the event loop (sockets, timers), the indexer, the store's writer, the watcher's scanner and the file-system
+events' reader, the query threads. Each is started and ended by its owner; the owners are listed in `Daemon`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from codegraphd.daemon.config import Config, ConfigError
+from codegraphd.daemon.config import load as load_config
+from codegraphd.daemon.embedding.feeder import Feeder
+from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, ModelState
+from codegraphd.daemon.engine import Outcome, Settings
+from codegraphd.daemon.handlers import Handlers
+from codegraphd.daemon.indexer import Call, Indexer
+from codegraphd.daemon.parsers import Parsers
+from codegraphd.daemon.snippets import WAIT_S, Snippet, read_snippet
+from codegraphd.daemon.status import LoopLag, Usage
+from codegraphd.daemon.workspace.watch import Watcher
+from codegraphd.daemon.workspaces import Workspaces
+from codegraphd.ipc.errors import PathError
+from codegraphd.ipc.listen import Listener, notify_manager, open_listener, watchdog_interval
+from codegraphd.ipc.lock import Lock, acquire_lock
+from codegraphd.ipc.paths import Paths
+from codegraphd.ipc.server import Server
+from codegraphd.store.ann import VectorIndex
+from codegraphd.store.env import Store, move_aside
+from codegraphd.store.errors import StoreDamaged, StoreError
+from codegraphd.store.lexical import WordIndex
+from codegraphd.store.records import FileRecord, RootRecord
+from codegraphd.store.snapshot import Snapshot
+from codegraphd.store.transaction import Transaction
+from codegraphd.store.writer import Writer
+
+log = logging.getLogger("codegraphd")
+
+LAG_PERIOD_S = 0.5
+TEND_PERIOD_S = 30.0
+COMMIT_WORDS_S = 5.0  # how long the word index's own commit may lag behind; its overlay answers until then
+EXIT_CONFIG = 78
+
+
+class Daemon:
+    """All parts of a running daemon, each the one owner of what it changes."""
+
+    def __init__(self, paths: Paths, config: Config, lock: Lock) -> None:
+        self.paths, self.config, self.lock = paths, config, lock
+        self.started = time.monotonic()
+        self.is_ready = False
+        self.problems: list[str] = []
+        self.usage, self.lag = Usage(), LoopLag()
+        self._file_counts: dict[int, tuple[int, tuple[dict[str, int], dict[str, int]]]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.server: Server | None = None
+        self.store = _open_store(os.path.join(paths.state, "index"), self.problems)
+        self.store.cache_budget = _cache_budget(config)
+        self.words = WordIndex(os.path.join(paths.state, "words"))
+        self.vectors = VectorIndex(os.path.join(paths.state, "vectors"), max_mb=config.index.ann_max_mb)
+        with self.store.snapshot() as view:
+            self.words.open_or_rebuild(view)
+            self.vectors.open_or_rebuild(view)
+        self.writer = Writer(self.store, [self.words.apply, self.vectors.apply])
+        self.parsers = Parsers(most=max(1, min(4, (os.cpu_count() or 2) - 0)))
+        self.embedder = Embedder(config.embedding, os.path.join(paths.state, "models"), self._on_model)
+        self.indexer = Indexer(
+            self.store,
+            self.writer,
+            self.parsers,
+            self._make_feeder,
+            settings=_settings(config),
+            max_file_bytes=config.index.max_file_kb * 1024,
+            subscriber=_Subscriber(self),
+        )
+        self.indexer.on_tick = [self.embedder.tick, self.parsers.tick, self._tick]
+        self.workspaces = Workspaces(self.store, self.writer, self.indexer, self._make_watcher)
+        self.handlers = Handlers(self)
+        self._next_tend = self._next_words = 0.0
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def serve(self, listener: Listener) -> None:
+        """Answer, watch and index until the process is told to end."""
+        self._loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, stop.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        self.server = Server(self.handlers, self.config.limits)
+        await self.server.start(listener)
+        self.lock.record(listener.address)
+        background = asyncio.create_task(self._measure_lag())
+        await asyncio.to_thread(self._begin)
+        self.is_ready = True
+        notify_manager("READY=1\nSTATUS=watching")
+        log.info("codegraphd answers on %s", self.paths.socket)
+        await stop.wait()
+        notify_manager("STOPPING=1")
+        background.cancel()
+        await self.server.close()
+        await asyncio.to_thread(self._end)
+
+    def _begin(self) -> None:
+        self.indexer.start()
+        # The model's process is started on the indexer's thread: a child dies with the thread that started it.
+        self.indexer.call(self._begin_model).result()
+        self.workspaces.start()
+        gc.collect()
+        gc.freeze()  # what lives from here on need not be walked again: pauses of the loop stay short
+
+    def _end(self) -> None:
+        self.workspaces.close()
+        self.handlers.close()
+        self.indexer.close()
+        self.parsers.close()
+        self.embedder.close()
+        self.writer.close()
+        self.words.close()
+        self.vectors.close()
+        self.store.close()
+
+    async def _measure_lag(self) -> None:
+        """How late timers come; the service manager's watchdog is fed only here and only while the indexer lives."""
+        interval = watchdog_interval()
+        fed = time.monotonic()
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(LAG_PERIOD_S)
+            now = time.monotonic()
+            self.lag.add(now - before - LAG_PERIOD_S)
+            if interval and now - fed >= interval / 3 and self.indexer.is_alive():
+                notify_manager("WATCHDOG=1")
+                fed = now
+
+    def _hang_up(self) -> None:
+        problem = self.reload()
+        if problem:
+            log.error("%s; the old configuration stays in force", problem)
+        self.workspaces.watcher.rescan()
+
+    def _tick(self, now: float) -> None:
+        """Upkeep, on the indexer's thread."""
+        if self.words.n_pending and now >= self._next_words:
+            self._next_words = now + COMMIT_WORDS_S
+            threading.Thread(target=self.words.commit, name="words-commit", daemon=True).start()
+        if now >= self._next_tend:
+            self._next_tend = now + TEND_PERIOD_S
+            if (trouble := self.store.tend()) is not None and not self.problems:
+                self.problems.append(f"{trouble}; restart codegraphd to rebuild the index")
+                log.error("%s", self.problems[-1])
+
+    # --- the model ----------------------------------------------------------------------------------------------------
+
+    def _make_feeder(self, render: Callable[..., None], submit: Callable[..., None]) -> Feeder:
+        return Feeder(self.store.snapshot, self.embedder, render, submit, _settings(self.config))
+
+    def _begin_model(self) -> None:
+        self.embedder.start()
+        self._use_model()
+
+    def _on_model(self, event: Embedded | Failed | ModelState) -> None:
+        """From the embedder's thread: everything goes on on the indexer's."""
+        self.indexer.post(Call(functools.partial(self._model_event, event)))
+
+    def _model_event(self, event: Embedded | Failed | ModelState) -> None:
+        feeder = self.indexer.feeder
+        match event:
+            case Embedded():
+                feeder.embedded(event.batch_id, event.vectors, feeder.keys_of(event.batch_id))
+            case Failed():
+                feeder.failed(event.batch_id, event.error, event.bad, time.monotonic())
+            case ModelState():
+                self._use_model()
+
+    def _use_model(self) -> None:
+        """Take the model that is in use now. Another one than the index was made with: everything is embedded anew."""
+        info = self.embedder.model
+        feeder = self.indexer.feeder
+        if info is None or info.fingerprint == feeder.model:
+            return
+        identity = info.fingerprint + (b"faces" if self.indexer.settings.faces else b"none")
+        with self.store.snapshot() as view:
+            known = view.meta("model")
+        feeder.model = info.fingerprint
+        if known == identity:
+            return
+
+        def job(txn: Transaction) -> Outcome:
+            txn.put_meta("model", identity)
+            if known is not None:
+                for unit_id, _ in list(txn.attached_codes()):
+                    txn.attach(unit_id, None)
+            return Outcome(clock=txn.clock)
+
+        self.writer.submit(job)
+        if known is not None:
+            log.info("the model is now %s: its vectors are computed in the background", info.name)
+            self.indexer.reindex_model("model")
+
+    def model_trouble(self) -> str | None:
+        """Why there is no meaning at present; None: there is a model, loaded or to be loaded when needed."""
+        figures = self.embedder.statistics()
+        if self.embedder.model is None or figures["state"] == "failed":
+            return str(figures.get("error") or "no model is configured")
+        return None
+
+    # --- for handlers -------------------------------------------------------------------------------------------------
+
+    def synced(self, root: int, *, semantic: bool) -> Future[int]:
+        """The clock, once every change made before this call is indexed (and embedded)."""
+        result: Future[int] = Future()
+
+        def begin() -> None:
+            future, passed = self.indexer.wait_synced(root, semantic=semantic)
+            future.add_done_callback(functools.partial(_hand_on, result))
+            self.workspaces.watcher.barrier(passed, root)
+
+        self.indexer.call(begin)
+        return result
+
+    def snippet(self, code: str, language: str) -> Snippet:
+        """A piece of code, parsed in a parser process. Blocks; for query threads."""
+        return read_snippet(self.parsers, os.path.join(self.paths.state, "snippets"), code, language)
+
+    def own_texts(self, root: RootRecord, file: FileRecord) -> tuple[str, ...] | None:
+        """What the model reads of each unit of a file; None: the file has moved on. Blocks; for query threads."""
+        texts: Future[tuple[str, ...] | None] = Future()
+        self.parsers.render(root.path, file.path, file.digest, texts.set_result, urgent=True)
+        try:
+            return texts.result(WAIT_S)
+        except TimeoutError:
+            return None
+
+    def reindex(self, root: RootRecord) -> None:
+        """Read every file of the root again, as if nothing were known of it."""
+        self.workspaces.watcher.remove(root.id)
+        self.workspaces.begin_anew(root)
+
+    def reload(self) -> str | None:
+        """Read the configuration again. -> what is wrong with it (the old one then stays in force)."""
+        try:
+            config = load_config(self.paths.config)
+        except ConfigError as error:
+            text = str(error)
+            self.problems = [p for p in self.problems if not p.startswith(self.paths.config)] + [text]
+            return text
+        self.problems = [p for p in self.problems if not p.startswith(self.paths.config)]
+        self.config = config
+        self.store.cache_budget = _cache_budget(config)
+        if self.server is not None:
+            self.server.limits = config.limits
+        logging.getLogger().setLevel(config.log.level.upper())
+        return None
+
+    def collect_garbage(self) -> int:
+        """Evict cached vectors over their budget or time. -> how many."""
+        total = 0
+        while n := self.writer.submit(lambda txn: txn.evict(), interactive=False).result():
+            total += n
+        return total
+
+    def server_statistics(self) -> dict[str, Any]:
+        return self.server.statistics() if self.server is not None else {}
+
+    def file_counts(self, view: Snapshot, root: int) -> tuple[dict[str, int], dict[str, int]]:
+        """(files by language, files by reason skipped) of a root; kept until the root's index changes."""
+        known = self._file_counts.get(root)
+        if known is not None and known[0] == view.clock:
+            return known[1]
+        languages: Counter[str] = Counter()
+        skipped: Counter[str] = Counter()
+        for file in view.files(root):
+            if file.skipped:
+                skipped[file.skipped] += 1
+            else:
+                languages[file.language] += 1
+        counted = (dict(languages.most_common()), dict(skipped.most_common()))
+        self._file_counts[root] = (view.clock, counted)
+        return counted
+
+    def lookup_p50_us(self) -> float | None:
+        """Median time of one look-up in the vector cache, measured now on up to 64 cached vectors."""
+        model = self.indexer.feeder.model
+        if model is None:
+            return None
+        with self.store.snapshot() as view:
+            states = (view.state(unit) for unit, _ in _first(view.attached_codes(), 64))
+            keys = [state.attached.own for state in states if state and state.attached]
+            times = []
+            for key in keys:
+                begin = time.perf_counter()
+                view.has_vector(model, key)
+                times.append(time.perf_counter() - begin)
+        return round(sorted(times)[len(times) // 2] * 1e6, 1) if times else None
+
+    def on_loop(self, function: Callable[[], None]) -> None:
+        """Run a function on the event loop, from any thread; nothing happens once the loop has ended."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(function)
+
+    def _make_watcher(self, listener: Callable[..., None]) -> Watcher:
+        return Watcher(
+            self.paths.state,
+            listener,
+            settle_ms=self.config.incremental.settle_ms,
+            never=frozenset({self.paths.state, self.paths.log}),
+            exclude_patterns=self.config.index.exclude,
+            max_file_kb=self.config.index.max_file_kb,
+        )
+
+
+class _Subscriber:
+    """Carries the indexer's news to the loop, where the subscribers are."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def indexed(self, root: int, clock: int, n_files: int, n_changes: int) -> None:
+        text = self._daemon.store.clock_text(clock)
+        message = {"clock": text, "files": n_files, "changes": n_changes}
+        self._daemon.on_loop(lambda: self._daemon.handlers.notify("indexed", root, message))
+
+    def progress(self, root: int, done: int, total: int) -> None:
+        pending = self._daemon.indexer.feeder.backlog.pending(root)
+        message = {"done": done, "total": total, "pending": pending}
+        self._daemon.on_loop(lambda: self._daemon.handlers.notify("progress", root, message))
+
+
+def run(paths: Paths, config: Config) -> int:
+    """The daemon in the foreground. -> exit status: 0 ended as told, 1 could not start (one line says why)."""
+    _log_to_stderr(config)
+    try:
+        lock = acquire_lock(paths)
+    except PathError as error:
+        print(f"codegraphd: {error}", file=sys.stderr)  # noqa: T201 - the log may be off
+        return 1
+    try:
+        try:
+            listener = open_listener(paths)
+            daemon = Daemon(paths, config, lock)
+        except (PathError, StoreError, OSError) as error:
+            print(f"codegraphd: {error}", file=sys.stderr)  # noqa: T201
+            return 1
+        asyncio.run(daemon.serve(listener))
+    finally:
+        lock.release()
+    return 0
+
+
+def _open_store(directory: str, problems: list[str]) -> Store:
+    """The store; a damaged one is moved aside and the index built again from the workspaces."""
+    try:
+        store = Store.open(directory)
+    except StoreDamaged as error:
+        aside = move_aside(directory)
+        log.error("%s: moved to %s, the index is built again", error, aside)  # noqa: TRY400 - one line, no traceback
+        store = Store.open(directory)
+    for note in store.notes:
+        log.warning("%s", note)
+    if store.read_only:
+        problems.append(f"{directory} is read-only: answers come from what is there")
+    return store
+
+
+def _settings(config: Config) -> Settings:
+    return Settings(
+        max_cascade_depth=config.incremental.max_cascade_depth,
+        max_cascade_units=config.incremental.max_cascade_units,
+        faces=config.embedding.context == "faces",
+    )
+
+
+def _cache_budget(config: Config) -> Any:
+    from codegraphd.store.vectors import Budget
+
+    return Budget(max_bytes=config.cache.max_mb << 20, ttl_s=config.cache.ttl_hours * 3600)
+
+
+def _log_to_stderr(config: Config) -> None:
+    if config.log.format == "json":
+        pattern = '{"time":"%(asctime)s","level":"%(levelname)s","name":"%(name)s","message":"%(message)s"}'
+    else:
+        pattern = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=config.log.level.upper(), format=pattern, stream=sys.stderr)
+
+
+def _hand_on(result: Future[int], future: Future[int]) -> None:
+    if (error := future.exception()) is not None:
+        result.set_exception(error)
+    elif not result.cancelled():
+        with contextlib.suppress(Exception):
+            result.set_result(future.result())
+
+
+def _first(items: Any, most: int) -> Any:
+    return (item for item, _ in zip(items, range(most), strict=False))
