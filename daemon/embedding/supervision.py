@@ -1,0 +1,518 @@
+"""What to do with the worker process: decided here, done in `worker.py`. No threads, no processes, no clock of its own.
+
+`Supervisor.handle(event, now)` takes what happened and returns what to do. The rules:
+
+- The process starts when there is work, and ends after `idle_s` without any, or when it has grown by `growth_bytes`.
+- Bulk work is cut into *pieces*, of which two are with the worker at a time: one in the model, one being tokenised.
+- When the worker dies or says nothing for `hang_s` while it has work, the piece in the model is to blame. It is cut
+  into eighths that are sent one at a time, until single inputs are left; an input that dies twice alone is *set
+  aside*. All else is sent again. A query that dies is not sent again. When the model only raises, the same is done,
+  and the process is started again before an input is set aside: loading ends with a trial, so it proves the model.
+- Starts are spaced out exponentially. After `DEATHS` deaths without one vector in between, or when the model cannot be
+  loaded, the next model of the chain takes over; behind the last one the breaker is open: all work is refused, and
+  after a pause that doubles up to an hour the chain is tried from its beginning.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, assert_never
+
+import numpy as np
+
+from codegraphd.daemon.embedding.messages import Ask, Broken, Embed, Loaded, Refused, Started, Up, Vectors
+from codegraphd.daemon.embedding.models import ModelError, ModelInfo
+from codegraphd.store.records import Batch, Input
+
+PIECE = 64  # inputs
+IN_FLIGHT = 2  # pieces
+SPLIT = 8
+TRIES = 2  # deaths of a single input before it is set aside
+DEATHS = 5  # in a row; a piece of 64 with one deadly input costs 4: 64, 8, 1, 1
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0  # between a death and the next start
+BREAKER_S, LONGEST_BREAKER_S = 300.0, 3600.0
+
+
+# --- what the daemon hears --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """A batch is done."""
+
+    batch_id: int
+    model: bytes  # fingerprint of the model that made the vectors
+    vectors: np.ndarray  # float32[n, dim], rows of length 1, in the order of the batch's inputs
+    truncated: tuple[bool, ...]  # whether the model read only the beginning of a text
+    tokens: tuple[int, ...]  # what it read
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A batch got no vectors. `bad` names the inputs that are to blame; without any, it can be submitted again once
+    the model is no longer "failed"."""
+
+    batch_id: int
+    error: str
+    bad: tuple[bytes, ...] = ()  # Input.key
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """The model's state changed, or another model took over."""
+
+    state: str  # unloaded, loading, ready, failed
+    model: ModelInfo | None
+    error: str = ""
+
+
+# --- what happens, and what is to be done -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    id: int  # of the future that waits for it
+    role: str
+    texts: tuple[str, ...]
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    child: int  # which start of the process it came from: what a former one said last does not count
+    message: Up
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    child: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    rss_bytes: int = 0  # of the process; 0: none
+
+
+Event: TypeAlias = Submitted | Asked | Heard | Exited | Tick
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start the process and let it load. A former one is gone or has been killed."""
+
+    child: int
+    model: ModelInfo
+    batch_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    message: Embed | Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    record: Embedded | Failed | ModelState
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    id: int
+    rows: np.ndarray  # float32[n, dim]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    id: int
+    error: str
+    is_late: bool = False
+
+
+Action: TypeAlias = Spawn | Kill | Send | Tell | Answer | Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds, in seconds and bytes."""
+
+    idle_s: float = 600.0  # 0: never unloaded
+    load_s: float = 180.0
+    hang_s: float = 60.0  # without a word while there is work
+    batch_tokens: int = 2048
+    least_tokens: int = 256  # a worker that was killed for its memory gets half of the tokens, down to this
+    growth_bytes: int = 1 << 30  # above what it needed once it was loaded
+
+
+@dataclass(slots=True)
+class _Piece:
+    id: int
+    batch: int
+    places: range  # in the batch's inputs
+    inputs: tuple[Input, ...]
+    deaths: int = 0
+    is_suspect: bool = False  # sent alone, so that blame is exact
+
+
+@dataclass(slots=True)
+class _Open:
+    """A batch that is not answered yet."""
+
+    batch: Batch
+    left: int  # inputs
+    rows: np.ndarray
+    truncated: list[bool]
+    tokens: list[int]
+    bad: list[bytes] = field(default_factory=list)
+    error: str = ""
+
+
+class Supervisor:
+    """Guards: every batch is answered by exactly one `Embedded` or `Failed`, each query by one `Answer` or `Refuse`."""
+
+    def __init__(self, chain: Sequence[str], resolve: Callable[[str], ModelInfo], limits: Limits) -> None:
+        """`chain`: model names, the wanted one first. `resolve` finds a model's files or raises ModelError."""
+        self._chain, self._resolve, self._limits = chain, resolve, limits
+        self.state, self.error = "unloaded", ""
+        self.model: ModelInfo | None = None
+        self.place = -1  # of the model in the chain
+        self.loaded: Loaded | None = None
+        self.set_aside: dict[bytes, str] = {}  # Input.key -> why
+        self.restarts = 0
+        self.embedded = self.answered = 0  # inputs; query texts
+        self.calls: collections.deque[tuple[float, int]] = collections.deque(maxlen=256)  # seconds, inputs; of pieces
+        self._numbers: Iterator[int] = itertools.count(1)  # pieces and queries share the wire's ids
+        self._child = 0
+        self._is_alive = False
+        self._waiting: collections.deque[_Piece] = collections.deque()
+        self._sent: dict[int, _Piece] = {}
+        self._open: dict[int, _Open] = {}
+        self._asked: dict[int, Asked] = {}  # wire id -> query, sent or not
+        self._asked_sent: set[int] = set()  # an expired one stays until the worker is through with it
+        self._running: list[int] = []  # wire ids that the model works for; the last one is the innermost
+        self._deaths = self._breaks = 0  # in a row
+        self._not_before = 0.0  # the next start; in state "failed" the next look at the chain
+        self._last_word = self._last_work = 0.0
+        self._batch_tokens = limits.batch_tokens
+        self._loaded_rss = 0
+        self._is_draining = False
+        self._choose(0, 0.0)
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """What to do about `event`. `now` is monotonic, in seconds."""
+        match event:
+            case Submitted(batch):
+                actions = self._submit(batch)
+            case Asked():
+                actions = self._ask(event)
+            case Heard(child, message):
+                actions = self._hear(message, now) if child == self._child and self._is_alive else []
+            case Exited(child, cause):
+                actions = self._end(cause, now) if child == self._child and self._is_alive else []
+            case Tick(rss):
+                actions = self._check(rss, now)
+            case _:
+                assert_never(event)
+        return actions + self._go_on(now)
+
+    def next_deadline(self) -> float | None:
+        """When a `Tick` is due at the latest, if nothing happens before."""
+        moments = [asked.deadline for asked in self._asked.values()]
+        if self.state == "failed" or (self._has_work() and not self._is_alive):
+            moments.append(self._not_before)
+        if self.state == "loading":
+            moments.append(self._last_word + self._limits.load_s)
+        elif self._is_alive and self._is_busy():
+            moments.append(self._last_word + self._limits.hang_s)
+        elif self._is_alive and self._limits.idle_s:
+            moments.append(self._last_work + self._limits.idle_s)
+        return min(moments, default=None)
+
+    def depth(self) -> int:
+        """Inputs that were submitted and not answered."""
+        return sum(open_.left for open_ in self._open.values())
+
+    # --- work comes in
+
+    def _submit(self, batch: Batch) -> list[Action]:
+        if bad := tuple(item.key for item in batch.inputs if item.key in self.set_aside):
+            return [Tell(Failed(batch.id, self.set_aside[bad[0]], bad))]
+        if self.model is None:
+            return [Tell(Failed(batch.id, self.error))]
+        n = len(batch.inputs)
+        rows = np.empty((n, self.model.dim), np.float32)
+        self._open[batch.id] = _Open(batch, n, rows, [False] * n, [0] * n)
+        self._waiting.extend(self._cut(batch, range(n), PIECE))
+        return [] if n else self._finish(batch.id)
+
+    def _cut(self, batch: Batch, places: range, size: int) -> Iterator[_Piece]:
+        for at in range(places.start, places.stop, size):
+            part = range(at, min(at + size, places.stop))
+            yield _Piece(next(self._numbers), batch.id, part, batch.inputs[part.start : part.stop])
+
+    def _ask(self, asked: Asked) -> list[Action]:
+        if self.model is None:
+            return [Refuse(asked.id, self.error)]
+        self._asked[next(self._numbers)] = asked
+        return []
+
+    # --- the worker speaks
+
+    def _hear(self, message: Up, now: float) -> list[Action]:
+        self._last_word = now
+        match message:
+            case Loaded():
+                self.loaded, self._last_work, self._loaded_rss = message, now, 0
+                return self._enter("ready")
+            case Broken(error):
+                self._bury()
+                return [Kill(), *self._give_up(error, now)]
+            case Started(id_):
+                self._running = [*(other for other in self._running if other != id_), id_]
+                return []
+            case Vectors():
+                return self._receive(message, now)
+            case Refused(id_, error):
+                return self._refused(id_, error, now)
+            case _:
+                assert_never(message)
+
+    def _receive(self, message: Vectors, now: float) -> list[Action]:
+        assert self.model is not None
+        piece = self._sent.get(message.id)
+        asked = self._asked.get(message.id)
+        expected = len(piece.inputs) if piece else len(asked.texts) if asked else len(message.tokens)
+        try:
+            rows = message.matrix()
+        except ValueError as error:
+            return [Kill(), *self._end(f"it sent garbage: {error}", now)]
+        if rows.shape != (expected, self.model.dim) or len(message.truncated) != expected:
+            return [Kill(), *self._end("it sent vectors of a wrong number or width", now)]
+        self._settle(message.id, now)
+        self._deaths = self._breaks = 0
+        if asked is not None:
+            del self._asked[message.id]
+            self.answered += expected
+            return [Answer(asked.id, rows)]
+        if piece is None:
+            return []
+        del self._sent[message.id]
+        self.embedded += expected
+        self.calls.append((sum(message.seconds), expected))
+        open_ = self._open[piece.batch]
+        places = slice(piece.places.start, piece.places.stop)
+        open_.rows[places], open_.truncated[places], open_.tokens[places] = rows, message.truncated, message.tokens
+        open_.left -= expected
+        return self._finish(piece.batch)
+
+    def _refused(self, id_: int, error: str, now: float) -> list[Action]:
+        piece = self._sent.get(id_)
+        if piece is not None and len(piece.inputs) == 1:
+            self._running = [id_]
+            return [Kill(), *self._end(error, now)]
+        self._settle(id_, now)
+        if (asked := self._asked.pop(id_, None)) is not None:
+            return [Refuse(asked.id, error)]
+        if piece is not None:
+            del self._sent[id_]
+            self._split(piece)
+        return []
+
+    def _settle(self, id_: int, now: float) -> None:
+        self._last_work = now
+        self._asked_sent.discard(id_)
+        self._running = [other for other in self._running if other != id_]
+
+    def _finish(self, batch_id: int) -> list[Action]:
+        """The batch's answer, once there is nothing left of it."""
+        open_ = self._open[batch_id]
+        if open_.left:
+            return []
+        del self._open[batch_id]
+        if open_.bad:
+            return [Tell(Failed(batch_id, open_.error, tuple(open_.bad)))]
+        assert self.model is not None
+        fingerprint = self.model.fingerprint
+        return [Tell(Embedded(batch_id, fingerprint, open_.rows, tuple(open_.truncated), tuple(open_.tokens)))]
+
+    # --- the worker ends
+
+    def _end(self, cause: str, now: float) -> list[Action]:
+        """The process died or is being killed."""
+        was_loading, was_busy, running = self.state == "loading", self._is_busy(), self._running
+        self._bury()
+        if not was_loading and not was_busy:
+            return self._enter("unloaded")  # somebody ended an idle one: nobody's fault
+        self.restarts += 1
+        self._deaths += 1
+        if "memory" in cause:
+            self._batch_tokens = max(self._limits.least_tokens, self._batch_tokens // 2)
+        assert self.model is not None
+        error = f"model {self.model.name}: the worker ended: {cause}"
+        actions = self._blame(running, error)
+        if self._deaths >= DEATHS:
+            return actions + self._give_up(error, now)
+        self._not_before = now + min(FIRST_PAUSE_S * 2 ** (self._deaths - 1), LONGEST_PAUSE_S)
+        self.error = error
+        return actions + self._enter("unloaded")
+
+    def _bury(self) -> None:
+        self._is_alive = self._is_draining = False
+        self._running = []
+        self.loaded = None
+
+    def _blame(self, running: Sequence[int], error: str) -> list[Action]:
+        """Find who was with the model, and put the rest back."""
+        actions: list[Action] = []
+        culprit = running[-1] if running else next(iter(self._sent), 0)
+        pieces = list(self._sent.values())
+        self._sent = {}
+        self._asked_sent = set()
+        if (asked := self._asked.pop(culprit, None)) is not None:
+            actions.append(Refuse(asked.id, error))
+        self._waiting.extendleft(reversed([piece for piece in pieces if piece.id != culprit]))
+        for piece in pieces:
+            if piece.id == culprit and len(piece.inputs) > 1:
+                self._split(piece)
+            elif piece.id == culprit:
+                actions += self._suspect(piece, error)
+        return actions
+
+    def _split(self, piece: _Piece) -> None:
+        parts = list(self._cut(self._open[piece.batch].batch, piece.places, max(1, len(piece.inputs) // SPLIT)))
+        for part in parts:
+            part.is_suspect = True
+        self._waiting.extendleft(reversed(parts))
+
+    def _suspect(self, piece: _Piece, error: str) -> list[Action]:
+        piece.deaths += 1
+        piece.is_suspect = True
+        if piece.deaths < TRIES:
+            self._waiting.appendleft(piece)
+            return []
+        key = piece.inputs[0].key
+        self.set_aside[key] = error
+        self._deaths = 0  # the culprit is found: the model is not to blame
+        open_ = self._open[piece.batch]
+        open_.bad.append(key)
+        open_.error = error
+        open_.left -= 1
+        return self._finish(piece.batch)
+
+    def _give_up(self, error: str, now: float) -> list[Action]:
+        """This model is not to be had: the next one takes over. What was asked of it is answered now."""
+        actions: list[Action] = [Tell(Failed(batch_id, error)) for batch_id in self._open]
+        actions += [Refuse(asked.id, error) for asked in self._asked.values()]
+        self._open, self._sent, self._asked, self._asked_sent = {}, {}, {}, set()
+        self._waiting.clear()
+        self.error = error
+        self._deaths = 0
+        self._choose(self.place + 1, now)
+        return [*actions, *self._enter("failed" if self.model is None else "unloaded")]
+
+    def _choose(self, start: int, now: float) -> None:
+        """The first model of the chain, from `start` on, whose files are there; else the breaker opens."""
+        for place in range(start, len(self._chain)):
+            try:
+                self.model = self._resolve(self._chain[place])
+            except ModelError as error:
+                self.error = str(error)
+                continue
+            self.place, self.state = place, "unloaded"
+            return
+        self.model, self.place, self.state = None, -1, "failed"
+        self._not_before = now + min(BREAKER_S * 2**self._breaks, LONGEST_BREAKER_S)
+        self._breaks += 1
+
+    # --- time passes
+
+    def _check(self, rss: int, now: float) -> list[Action]:
+        limit = self._limits.load_s if self.state == "loading" else self._limits.hang_s
+        if self.state == "failed" and now >= self._not_before:
+            self._choose(0, now)
+            return self._enter(self.state) if self.model is not None else []
+        if not self._is_alive:
+            return []
+        if (self.state == "loading" or self._is_busy()) and now - self._last_word >= limit:
+            return [Kill(), *self._end(f"it said nothing for {limit:.0f} s", now)]
+        if self.state != "ready":
+            return []
+        self._loaded_rss = self._loaded_rss or rss
+        self._is_draining = rss > self._loaded_rss + self._limits.growth_bytes
+        is_idle = self._limits.idle_s and not self._has_work() and now - self._last_work >= self._limits.idle_s
+        if not self._is_busy() and (is_idle or self._is_draining):
+            self._bury()
+            return [Kill(), *self._enter("unloaded")]
+        return []
+
+    def _go_on(self, now: float) -> list[Action]:
+        """Let late queries go, start the process if there is work, and give it what it can take."""
+        actions: list[Action] = []
+        for wire, asked in list(self._asked.items()):
+            if asked.deadline <= now:
+                del self._asked[wire]
+                actions.append(Refuse(asked.id, f"the model did not answer in time ({self.state})", is_late=True))
+        if self._has_work() and not self._is_alive and self.model is not None and now >= self._not_before:
+            actions += self._start(now)
+        if self.state == "ready" and not self._is_draining:
+            actions += self._feed(now)
+        return actions
+
+    def _start(self, now: float) -> list[Action]:
+        assert self.model is not None
+        try:
+            model = self._resolve(self._chain[self.place])  # its files may have changed
+        except ModelError as error:
+            return self._give_up(str(error), now)
+        actions: list[Action] = []
+        if model.fingerprint != self.model.fingerprint:
+            actions += [Tell(Failed(batch_id, f"model {model.name} changed on disk")) for batch_id in self._open]
+            self._open.clear()
+            self._waiting.clear()
+        self.model = model
+        self._child += 1
+        self._is_alive, self._last_word = True, now
+        return [*actions, *self._enter("loading"), Spawn(self._child, model, self._batch_tokens)]
+
+    def _feed(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        if not self._is_busy():
+            self._last_word = now
+        for wire, asked in self._asked.items():
+            if wire not in self._asked_sent:
+                self._asked_sent.add(wire)
+                actions.append(Send(Ask(wire, asked.role, asked.texts)))
+        while self._waiting:
+            piece = self._waiting[0]
+            is_careful = piece.is_suspect or any(other.is_suspect for other in self._sent.values())
+            if len(self._sent) >= (1 if is_careful else IN_FLIGHT):
+                break
+            self._sent[piece.id] = self._waiting.popleft()
+            actions.append(Send(Embed(piece.id, tuple(item.text for item in piece.inputs))))
+        return actions
+
+    def _enter(self, state: str) -> list[Action]:
+        self.state = state
+        if state == "ready":
+            self.error = "" if self.place == 0 else self.error  # a fallback keeps saying why it is one
+        return [Tell(ModelState(state, self.model, self.error))]
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._sent or self._asked)
+
+    def _is_busy(self) -> bool:
+        """Whether the worker owes us something."""
+        return bool(self._sent or self._asked_sent)
