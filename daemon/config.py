@@ -24,7 +24,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What a key allows: `allowed` for the message, `check` gives the value to keep, or raises TypeError, ValueError."""
+    """What a key allows: `allowed` for the message, `check` gives the value to keep or raises TypeError, ValueError."""
 
     allowed: str
     check: Callable[[Any], Any]
@@ -116,7 +116,7 @@ class Incremental:
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    max_mb: float = _key(2048.0, _number(1, 1e9))
+    max_mb: int = _key(2048, _whole(1, 1 << 24))
     ttl_hours: float = _key(0.0, _number(0, 1e9, " (0: never too old)"))
 
 
@@ -126,9 +126,9 @@ class Index:
         (), _Rule("a list of " + ", ".join(LANGUAGES) + " (empty: all)", _languages, LANGUAGES)
     )
     exclude: tuple[str, ...] = _key((), _Rule("a list of patterns as in .gitignore", _texts))
-    max_file_kb: float = _key(1024.0, _number(1, 1 << 20))
+    max_file_kb: int = _key(1024, _whole(1, 1 << 20))
     text_fallback: bool = _key(default=True, rule=_Rule("true or false", _yes_or_no))
-    ann_max_mb: float = _key(256.0, _number(0, 1e9, " (0: exact scans only)"))
+    ann_max_mb: int = _key(256, _whole(0, 1 << 24, " (0: exact scans only)"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Limits:
     frame_mb: float = _key(4.0, _number(0.001, 1024))
     reply_mb: float = _key(256.0, _number(0.001, 2048))
     request_timeout_s: float = _key(120.0, _number(0.01, 86_400))
-    memory_mb: float = _key(1024.0, _number(64, 1e9))
+    memory_mb: int = _key(1024, _whole(64, 1 << 24))
 
 
 @dataclass(frozen=True, slots=True)

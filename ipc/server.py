@@ -40,8 +40,13 @@ class Server:
         """Where clients connect to; "" before `start`."""
         return self._listener.address if self._listener is not None else ""
 
-    def set_limits(self, limits: Limits) -> None:
-        """Take the limits of a configuration that was read again; frames of new connections, all else at once."""
+    @property
+    def limits(self) -> Limits:
+        """May be replaced while it runs (a configuration read again): `frame_mb` holds for new connections then."""
+        return self._front.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
         self._front.limits = limits
 
     async def close(self, grace_s: float = 1.0) -> None:
