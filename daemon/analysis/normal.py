@@ -1,0 +1,193 @@
+"""Source in its normal form: what the model reads and what digests are taken of.
+
+The normal form of a piece of code is its tokens, with one fixed spacing between them. Comments and white space are no
+tokens, so neither changes it; each other token does. String and character literals are one token each and kept as
+written, inner white space included (only a line end is always one LF). Where the layout says something (Python), line
+ends outside of brackets and the depth of indentation are tokens as well: one logical line a line, one tab a level,
+blank lines and continuations gone. In all other languages a new line begins after `{`, `}` and `;`.
+
+Offsets. tree-sitter counts bytes, Python's strings count characters. All work is therefore done on the bytes decoded
+as Latin-1, where both are equal; `Source.readable` turns a piece into proper text at the very end. Literals are
+replaced by PLACEHOLDER (a character that Latin-1 lacks) and blanks, comments by blanks, both at equal length: the
+`masked` text has the offsets of the source, and a regular expression can take it apart into tokens at C speed.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import chain, zip_longest
+
+PLACEHOLDER = "\u0100"  # stands for a literal, or for a nested unit that is shown by its signature only
+_GAP = "\0"  # between tokens until the spacing is settled; no token can hold it
+
+_IDENTIFIER = r"[A-Za-z_$\x80-\xff][\w$\x80-\xff]*"
+_NUMBER = r"\d\w*(?:\.\d\w*)?"
+_OPERATOR = (
+    r"->|=>|::|&&|\|\||[-+*/%&|^=!<>]=|\+\+|--|\*\*=?|//=?|\.\.[.=]?|:=|<-|<<=?|\?\.|\?\?=?|\?:"
+    rf"|{PLACEHOLDER}|[^\s{PLACEHOLDER}]"
+)
+_TOKEN = re.compile(f"{_IDENTIFIER}|{_NUMBER}|{_OPERATOR}", re.ASCII)
+_TOKEN_OR_LINE = re.compile(rf"{_IDENTIFIER}|{_NUMBER}|\n\t*|{_OPERATOR}", re.ASCII)
+
+_CALL_GAP = re.compile(r"(?<=[\w\x80-\xff\])>])\0(?=[(\[])", re.ASCII)
+_SIGN_GAP = re.compile(r"(?<=[(,=\[{])(\0?)([-*&!~+@]|\*\*|\.\.\.)\0", re.ASCII)
+
+
+class Source:
+    """One file's bytes, and where its comments and literals are.
+
+    `comments` and `literals` are sorted, disjoint, half-open byte spans. `documentation` are the comments and strings
+    that belong to a unit as its doc: they are masked like comments.
+    """
+
+    def __init__(self, raw: bytes, atoms: Iterable[tuple[int, int, int]]) -> None:
+        """`atoms`: (start, end, class) with class 0 for a doc string, 1 a comment, 2 a literal; overlaps are dropped."""
+        self.raw = raw
+        self.text = raw.decode("latin-1")
+        self.is_ascii = raw.isascii()
+        self.has_return = b"\r" in raw
+        self.comments: list[tuple[int, int]] = []
+        self.literals: list[tuple[int, int]] = []
+        pieces: list[str] = []
+        position = 0
+        text = self.text
+        for start, end, of in sorted(atoms):
+            if start < position:
+                continue  # a literal inside of a literal
+            pieces.append(text[position:start])
+            if of == 2:
+                pieces.append(PLACEHOLDER)
+                pieces.append(" " * (end - start - 1))
+                self.literals.append((start, end))
+            else:
+                pieces.append(" " * (end - start))
+                if of == 1:
+                    self.comments.append((start, end))
+            position = end
+        pieces.append(text[position:])
+        self.masked = "".join(pieces)
+        self._literal_starts = [start for start, _ in self.literals]
+        self._comment_starts = [start for start, _ in self.comments]
+
+    def readable(self, text: str) -> str:
+        """Proper text for a piece of `text` or of what was made from it. What is not UTF-8 becomes U+FFFD."""
+        if self.has_return:
+            text = text.replace("\r\n", "\n")
+        if self.is_ascii or text.isascii():
+            return text
+        return text.encode("latin-1", "replace").decode("utf-8", "replace")
+
+    def spans_in(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The spans of the literals that begin between `start` and `end`."""
+        return self.literals[bisect_left(self._literal_starts, start) : bisect_left(self._literal_starts, end)]
+
+    def literals_in(self, start: int, end: int) -> list[str]:
+        text = self.text
+        values = [text[a:b] for a, b in self.spans_in(start, end)]
+        return [value.replace("\r\n", "\n") for value in values] if self.has_return else values
+
+    def comments_in(self, start: int, end: int) -> list[str]:
+        low, high = bisect_left(self._comment_starts, start), bisect_left(self._comment_starts, end)
+        text = self.text
+        return [text[a:b] for a, b in self.comments[low:high]]
+
+    def comment_before(self, end: int) -> int:
+        """Index of the last comment that starts before `end`; -1: none."""
+        return bisect_left(self._comment_starts, end) - 1
+
+
+def tokens_of(masked: str) -> list[str]:
+    """The tokens of a masked piece whose layout says nothing."""
+    return _TOKEN.findall(masked)
+
+
+def layout_tokens_of(masked: str) -> list[str]:
+    """The tokens of a masked piece of Python, logical line ends ("\\n" and a tab for each level) included."""
+    return _TOKEN_OR_LINE.findall(_logical_lines(masked))
+
+
+def _logical_lines(masked: str) -> str:
+    if "\\" in masked:
+        masked = masked.replace("\\\r\n", " ").replace("\\\n", " ")
+    pieces: list[str] = []
+    levels: list[int] = []
+    depth = 0  # of open brackets
+    for line in masked.split("\n"):
+        code = line.strip(" \t\r\f\v")
+        if not code:
+            continue
+        if depth > 0:
+            pieces.append(" ")
+        else:
+            margin = line[: line.index(code[0])]
+            indent = len(margin.expandtabs()) if "\t" in margin else len(margin)
+            while levels and indent < levels[-1]:
+                levels.pop()
+            if not levels or indent > levels[-1]:
+                levels.append(indent)
+            pieces.append("\n" + "\t" * len(levels))
+        pieces.append(code)
+        opened = code.count("(") + code.count("[") + code.count("{")
+        closed = code.count(")") + code.count("]") + code.count("}")
+        if opened != closed:
+            depth = max(0, depth + opened - closed)
+    return "".join(pieces)
+
+
+def spaced(tokens: Sequence[str]) -> str:
+    """Tokens with the one spacing of the normal form; PLACEHOLDERs still in it."""
+    text = _GAP.join(tokens)
+    text = text.replace("\0.\0", ".").replace("\0,", ",").replace("(\0", "(").replace("\0)", ")")
+    text = text.replace("[\0", "[").replace("\0]", "]").replace("\0;", ";").replace("\0:\0", ":\0")
+    text = text.replace("\0::\0", "::")
+    return _CALL_GAP.sub("", text)
+
+
+def settled(text: str) -> str:
+    """The gaps of code in braces made blanks and line ends."""
+    return (
+        text.replace("{\0", "{\n").replace(";\0", ";\n").replace("\0}", "\n}").replace("}\0", "}\n").replace(_GAP, " ")
+    )
+
+
+def settled_layout(text: str) -> str:
+    """The gaps of Python made blanks; levels of indentation become four blanks."""
+    text = text.replace("\0\n", "\n").replace("\t\0", "\t").replace("\n\0", "\n")
+    return text.replace("\t", "    ").replace(_GAP, " ")
+
+
+def one_line(tokens: Sequence[str], values: Sequence[str]) -> str:
+    """A signature: one line, with type arguments, pointers and references written tight."""
+    text = spaced(tokens)
+    text = _SIGN_GAP.sub(r"\1\2", text)
+    text = text.replace("\0<\0", "<").replace("\0>", ">").replace("*\0", "*").replace("&\0", "&").replace(",)", ")")
+    return filled(text.replace("@\0", "@").replace(_GAP, " "), values).replace("\n", " ")
+
+
+def filled(text: str, values: Sequence[str]) -> str:
+    """`text` with its PLACEHOLDERs replaced by `values` in order."""
+    if not values:
+        return text
+    parts = text.split(PLACEHOLDER)
+    return "".join(chain.from_iterable(zip_longest(parts, values[: len(parts) - 1], fillvalue="")))
+
+
+def shape_of(tokens: Sequence[str], keywords: frozenset[str]) -> str:
+    """Tokens with identifiers numbered by first appearance and literals abstracted to their kind."""
+    symbols: dict[str, str] = dict.fromkeys(tokens, "")
+    n_names = 0
+    for token in symbols:
+        first = token[0]
+        if first.isalpha() or first in "_$" or first > "\x7f":
+            if token in keywords or first == PLACEHOLDER:
+                symbols[token] = token
+            else:
+                symbols[token] = f"${n_names}"
+                n_names += 1
+        elif first.isdigit():
+            symbols[token] = "0"
+        else:
+            symbols[token] = token
+    return " ".join(map(symbols.__getitem__, tokens))

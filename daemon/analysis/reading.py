@@ -1,0 +1,28 @@
+"""What a reader of one kind of file hands back to `parse`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from codegraphd.store.records import Binding, Reference, Unit, Words
+
+
+@dataclass(slots=True)
+class Reading:
+    """The parts of a `Module`; `units`, `words` and `texts` (own texts) run side by side."""
+
+    units: list[Unit] = field(default_factory=list)
+    words: list[Words] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    references: list[Reference] = field(default_factory=list)
+    bindings: list[Binding] = field(default_factory=list)
+    package: str = ""
+    errors: int = 0
+
+
+def line_starts(raw: bytes) -> list[int]:
+    """The byte offset at which each line begins; bisect_right(line_starts, offset) is the line's number from 1."""
+    starts = list(accumulate(map(len, raw.split(b"\n")), lambda total, length: total + length + 1, initial=0))
+    starts.pop()
+    return starts

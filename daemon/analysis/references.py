@@ -1,0 +1,229 @@
+"""References and bindings of a file: what its units name, and which names its imports bring in.
+
+A reference says what the source says: the last identifier, what stands before it, and the written type of that where
+the same file shows it. Whether it is a function of this project is for `daemon.graph.resolve` to find out.
+
+Terms. `scope` UNKNOWN: something stands before the name that is no plain dotted name (`f(x).load()`): such a name is
+never one of the file's own scope. Equal references of one unit are kept once, at their first line.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+
+from codegraphd.daemon.analysis.normal import Source
+from codegraphd.daemon.analysis.syntax import CONTAINERS, Captures, Dialect, Draft, Span
+from codegraphd.store.records import Binding, Reference
+
+UNKNOWN = "?"
+MAX_REFERENCES = 2_000  # of one unit; tables of data call one constructor 50,000 times
+MAX_SPAN = 200  # bytes of a name with what stands before it
+
+_NAME = re.compile(r"[A-Za-z_$\x80-\xff][\w$\x80-\xff]*", re.ASCII)
+_SEPARATOR = re.compile(r"\s*(?:\?\.|!\.|\.|->|::)\s*(?:template\s+)?", re.ASCII)
+_TAIL = re.compile(r"([A-Za-z_$~\x80-\xff#][\w$\x80-\xff]*)\s*$", re.ASCII)
+_ARGUMENTS = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
+_CLASS_NAME = re.compile(r"_*[A-Z]\w*[a-z]|_*[A-Z]$")
+_MADE = re.compile(r"(?:new\s+)?([\w.]+)\s*\([^()]*\)", re.ASCII)
+
+
+class Places:
+    """Finds the innermost unit around a position. Positions must be asked in ascending order after `restart`."""
+
+    def __init__(self, drafts: Sequence[Draft]) -> None:
+        self._drafts = drafts
+        self.restart()
+
+    def restart(self) -> None:
+        self._next = 0
+        self._stack: list[int] = []
+
+    def of(self, position: int) -> int:
+        drafts, stack = self._drafts, self._stack
+        while self._next < len(drafts) and drafts[self._next].start <= position:
+            if drafts[self._next].kind != "part":  # what stands in a part belongs to the unit that was cut
+                stack.append(self._next)
+            self._next += 1
+        while stack and drafts[stack[-1]].end <= position:
+            stack.pop()
+        return stack[-1] if stack else -1
+
+
+def plain(text: str) -> str:
+    """A dotted name: type arguments dropped, every separator a dot. "" if the text is no such name."""
+    if text.isidentifier():
+        return text
+    while (shorter := _ARGUMENTS.sub("", text)) != text:
+        text = shorter
+    text = _SEPARATOR.sub(".", text.strip(" \t\r\n&*?")).strip(".")
+    parts = text.split(".")
+    return text if all(_NAME.fullmatch(part) for part in parts) else ""
+
+
+class _Types:
+    """The types that a file writes down for its variables and fields."""
+
+    def __init__(self, drafts: Sequence[Draft], dialect: Dialect) -> None:
+        self._drafts = drafts
+        self._selves = dialect.selves
+        self._of: dict[tuple[int, str], str] = {}  # (unit, variable) -> dotted type
+
+    def collect(self, captures: Captures, source: Source, dialect: Dialect, places: Places) -> None:
+        places.restart()
+        for start, end in sorted(node.byte_range for node in captures["typed"]):
+            shown = dialect.typed(source.text[start : min(end, start + MAX_SPAN)])
+            if shown is None:
+                continue
+            name, of = shown
+            unit = places.of(start)
+            first, dot, member = name.partition(".")
+            if dot:
+                if first not in self._selves or (unit := self.enclosing_class(unit)) < 0:
+                    continue
+                name = member
+            self._of.setdefault((unit, name), of)
+
+    def enclosing_class(self, unit: int) -> int:
+        """The innermost container around a unit or the unit itself; -1: none."""
+        drafts = self._drafts
+        while unit >= 0 and drafts[unit].kind not in CONTAINERS:
+            unit = drafts[unit].parent
+        return unit
+
+    def receiver(self, unit: int, scope: str) -> str:
+        """The type of what `scope` means inside of `unit`; "": not shown."""
+        first, dot, member = scope.partition(".")
+        if first in self._selves:
+            owner = self.enclosing_class(unit)
+            if owner < 0:
+                return ""
+            if not dot:
+                return self._drafts[owner].qualname
+            return "" if "." in member else self._of.get((owner, member), "")
+        if dot:
+            return ""
+        of = self._of
+        while unit >= 0:
+            if found := of.get((unit, scope)):
+                return found
+            unit = self._drafts[unit].parent
+        return of.get((-1, scope), "")
+
+
+def references_of(
+    captures: Captures, drafts: Sequence[Draft], source: Source, dialect: Dialect, line_starts: Sequence[int]
+) -> list[Reference]:
+    """Every reference of the file in order; sets `bases` of the drafts on the way."""
+    places = Places(drafts)
+    types = _Types(drafts, dialect)
+    types.collect(captures, source, dialect, places)
+    places.restart()
+    own_names = {draft.name for draft in drafts}
+    builtins = dialect.builtins - own_names
+    definitions = {draft.node.byte_range for draft in drafts}
+    found: dict[tuple[int, str, str, str], Reference] = {}
+    counts: dict[int, int] = {}
+    for start, end, kind in _spans(captures):
+        if (start, end) in definitions:
+            continue
+        unit = places.of(start)
+        if counts.get(unit, 0) >= MAX_REFERENCES:
+            continue
+        for name, scope, receiver in _named(source, start, end, kind, dialect):
+            if kind in {"inherit", "implement"} and unit >= 0:
+                base = f"{scope}.{name}" if scope else name
+                if base not in drafts[unit].bases:
+                    drafts[unit].bases.append(base)
+            if not scope and name in builtins:
+                continue
+            made = kind == "call" and dialect.calls_make and _CLASS_NAME.match(name)
+            of = "instantiate" if made else kind
+            key = (unit, of, name, scope)
+            if key in found:
+                continue
+            if scope and not receiver and scope != UNKNOWN:
+                receiver = types.receiver(unit, scope)
+            counts[unit] = counts.get(unit, 0) + 1
+            found[key] = Reference(
+                source=unit,
+                kind=of,
+                name=source.readable(name),
+                scope=source.readable(scope),
+                receiver=source.readable(receiver),
+                line=bisect_right(line_starts, start),
+            )
+    return list(found.values())
+
+
+def _spans(captures: Captures) -> list[tuple[int, int, str]]:
+    """The spans of references in order; of two kinds for one span the special one wins over call and type."""
+    spans: dict[Span, str] = {}
+    for capture_name in sorted(captures, key=lambda name: name in {"ref.call", "ref.type"}):
+        if capture_name.startswith("ref."):
+            kind = capture_name[4:]
+            for node in captures[capture_name]:
+                spans.setdefault(node.byte_range, kind)
+    return sorted((start, end, kind) for (start, end), kind in spans.items())
+
+
+def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) -> Iterable[tuple[str, str, str]]:
+    """(name, scope, receiver) of what a span names; the receiver only where the span itself shows it."""
+    if kind == "type" and dialect.types is not None:
+        for dotted in dialect.types(source.text[start : min(end, start + 10 * MAX_SPAN)]):
+            scope, _, name = dotted.rpartition(".")
+            yield name, scope, ""
+        return
+    text = source.text[max(start, end - MAX_SPAN) : end]
+    if text.isidentifier():
+        yield text, "", ""
+        return
+    if end - start <= MAX_SPAN and (dotted := plain(text)):
+        scope, _, name = dotted.rpartition(".")
+        yield name, scope, ""
+        return
+    tail = _TAIL.search(text)
+    if tail is None:
+        return
+    before = _SEPARATOR.sub(".", text[: tail.start()])[:-1] if end - start <= MAX_SPAN else ""
+    if before in {"super()", "super"}:
+        yield tail[1], "super", ""
+        return
+    made = _MADE.fullmatch(before)
+    is_class = made is not None and made[1].rpartition(".")[2][:1].isupper()
+    yield tail[1], UNKNOWN, made[1] if made is not None and is_class else ""
+
+
+def bindings_of(
+    captures: Captures, drafts: Sequence[Draft], source: Source, dialect: Dialect, line_starts: Sequence[int]
+) -> list[Binding]:
+    """What the imports bring in. At the top level the source is -1, in a file with a "file" unit too."""
+    places = Places(drafts)
+    bindings: list[Binding] = []
+    for start, end in sorted(node.byte_range for node in captures["import"]):
+        unit = places.of(start)
+        if unit >= 0 and drafts[unit].kind == "file":
+            unit = -1
+        line = bisect_right(line_starts, start)
+        for local, module, member, exported in dialect.imports(_with_literals(source, start, end)):
+            bindings.append(
+                Binding(
+                    source=unit,
+                    local=source.readable(local),
+                    module=source.readable(module),
+                    member=source.readable(member),
+                    exported=exported and unit < 0,
+                    line=line,
+                )
+            )
+    return bindings
+
+
+def _with_literals(source: Source, start: int, end: int) -> str:
+    """The text of a span with its comments blanked and its literals kept."""
+    text = source.masked[start:end]
+    for literal_start, literal_end in source.spans_in(start, end):
+        a, b = literal_start - start, literal_end - start
+        text = text[:a] + source.text[literal_start:literal_end] + text[b:]
+    return text

@@ -1,0 +1,212 @@
+"""Reads a file that we have a grammar for."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+import tree_sitter
+from codegraphd.daemon.analysis import docs, parts, words
+from codegraphd.daemon.analysis.fingerprint import Print, fingerprint, sign
+from codegraphd.daemon.analysis.normal import Source, one_line, tokens_of
+from codegraphd.daemon.analysis.reading import Reading, line_starts
+from codegraphd.daemon.analysis.references import bindings_of, references_of
+from codegraphd.daemon.analysis.syntax import CONTAINERS, Captures, Dialect, Draft, atoms_of, capture, drafts_of
+from codegraphd.store.records import Flag, Unit, Words
+
+TOP_LEVEL_TOKENS = 40  # of code beside imports and definitions from which a file is a unit too
+MAX_PROSE = 400  # characters of one comment or literal that enter the word index
+FILE = "<file>"  # name of the unit that is a file's top-level code: nothing of the path may enter a face
+
+
+def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
+    """`shift` is added to byte offsets (a byte order mark was cut off); `flags` hold for every unit."""
+    tree, captures = capture(raw, dialect)
+    source = Source(raw, atoms_of(captures))
+    starts = line_starts(raw)
+    drafts = drafts_of(captures, source, dialect)
+    drafts = _with_file_unit(drafts, captures, source, tree.root_node)
+    drafts = _with_parts(drafts, raw)
+    _export(drafts, captures, source, dialect)
+    references = references_of(captures, drafts, source, dialect, starts)
+    sign(drafts, source)
+    found = Reading(
+        references=references,
+        bindings=bindings_of(captures, drafts, source, dialect, starts),
+        package=source.readable(dialect.package(source.masked)),
+        errors=_errors(tree.root_node),
+    )
+    _Assembly(drafts, source, dialect, starts, shift, int(flags), found).run()
+    return found
+
+
+def _export(drafts: Sequence[Draft], captures: Captures, source: Source, dialect: Dialect) -> None:
+    """Flag what an export statement elsewhere in the file makes visible."""
+    names: set[str] = set()
+    for node in captures["export"]:
+        start, end = node.byte_range
+        names.update(dialect.exports(source.text[start:end]))
+    if names:
+        for draft in drafts:
+            if draft.parent < 0 and draft.name in names:
+                draft.flags |= Flag.EXPORTED
+
+
+def _with_file_unit(drafts: list[Draft], captures: Captures, source: Source, root: tree_sitter.Node) -> list[Draft]:
+    """Put a unit for the file's top-level code in front, if there is enough of that."""
+    pieces: list[str] = []
+    position = 0
+    taken = [(draft.start, draft.end) for draft in drafts if draft.parent < 0]
+    taken += [node.byte_range for node in captures["import"]]
+    for start, end in sorted(taken):
+        if start > position:
+            pieces.append(source.masked[position:start])
+        position = max(position, end)
+    pieces.append(source.masked[position:])
+    if len(tokens_of(" ".join(pieces))) < TOP_LEVEL_TOKENS:
+        return drafts
+    docs_of_file = [node.byte_range for node in captures["doc"]]
+    owned = {span for draft in drafts for span in draft.docs}
+    file = Draft(kind="file", name=FILE, node=root, start=0, end=len(source.raw), qualname=FILE, is_bodiless=True)
+    file.docs = [span for span in docs_of_file if span not in owned][:1]
+    file.children = [index + 1 for index, draft in enumerate(drafts) if draft.parent < 0]
+    for draft in drafts:
+        draft.parent += draft.parent >= 0
+        draft.children = [child + 1 for child in draft.children]
+    return [file, *drafts]
+
+
+def _with_parts(drafts: list[Draft], raw: bytes) -> list[Draft]:
+    """Add the parts of long functions, tables and files, each after its unit; parents and children renumbered."""
+    added: list[tuple[Draft, Draft]] = []
+    for draft in drafts:
+        if draft.kind in CONTAINERS or draft.is_container or raw.count(b"\n", draft.start, draft.end) < parts.LONG:
+            continue
+        body = draft.node.child_by_field_name("body") or draft.node
+        if draft.kind == "file" and len(draft.children) > 0:
+            continue  # its text has holes where the definitions are
+        for number, (start, end) in enumerate(parts.cuts(body, raw), start=1):
+            name, qualname = f"{draft.name}#{number}", f"{draft.qualname}#{number}"
+            part = Draft("part", name, body, start, end, head=start, body=start, qualname=qualname, is_bodiless=True)
+            added.append((draft, part))
+    if not added:
+        return drafts
+    owner = {id(part): draft for draft, part in added}
+    merged = sorted([*drafts, *(part for _, part in added)], key=lambda draft: (draft.start, -draft.end))
+    place = {id(draft): index for index, draft in enumerate(merged)}
+    new_index = [place[id(draft)] for draft in drafts]
+    for draft in drafts:
+        draft.parent = new_index[draft.parent] if draft.parent >= 0 else -1
+        draft.children = [new_index[child] for child in draft.children]
+    for _, part in added:
+        part.parent = place[id(owner[id(part)])]
+    return merged
+
+
+def _errors(root: tree_sitter.Node) -> int:
+    """Syntax errors in the tree: nodes that are errors or missing, not those within an error."""
+    if not root.has_error:
+        return 0
+    count = 0
+    stack = [root]
+    while stack and count < 1_000:
+        node = stack.pop()
+        if node.is_error or node.is_missing:
+            count += 1
+        elif node.has_error:
+            stack.extend(node.children)
+    return max(count, 1)
+
+
+class _Assembly:
+    """Makes units, words and texts of signed drafts, parts among them; fixes the indices of references."""
+
+    def __init__(
+        self,
+        drafts: Sequence[Draft],
+        source: Source,
+        dialect: Dialect,
+        starts: Sequence[int],
+        shift: int,
+        flags: int,
+        found: Reading,
+    ) -> None:
+        self._drafts, self._source, self._dialect = drafts, source, dialect
+        self._starts, self._shift, self._flags, self._found = starts, shift, flags, found
+        self._ordinals: Counter[tuple[str, str]] = Counter()
+
+    def run(self) -> None:
+        for index, draft in enumerate(self._drafts):
+            self._add(index, draft)
+
+    def _add(self, index: int, draft: Draft) -> None:
+        source = self._source
+        doc = docs.clean([source.readable(source.text[start:end]) for start, end in draft.docs])
+        decorators = tuple(self._decorator(start, end) for start, end in draft.decorators)
+        bases = tuple(map(source.readable, draft.bases))
+        printed = fingerprint(draft, self._drafts, source, self._dialect, decorators, bases, doc)
+        self._emit(draft, printed, doc, decorators, bases, draft.parent)
+
+    def _emit(
+        self, draft: Draft, printed: Print, doc: str, decorators: tuple[str, ...], bases: tuple[str, ...], parent: int
+    ) -> None:
+        source, found = self._source, self._found
+        qualname = source.readable(draft.qualname)
+        key = (draft.kind, qualname)
+        ordinal = self._ordinals[key]
+        self._ordinals[key] += 1
+        end = max(draft.end, draft.start + 1)
+        found.units.append(
+            Unit(
+                kind=draft.kind,
+                name=source.readable(draft.name),
+                qualname=qualname,
+                ordinal=ordinal,
+                parent=parent,
+                start_byte=draft.start + self._shift,
+                end_byte=draft.end + self._shift,
+                start_line=bisect_right(self._starts, draft.start),
+                end_line=bisect_right(self._starts, end - 1),
+                signature=source.readable(draft.signature),
+                decorators=decorators,
+                bases=bases,
+                doc=doc,
+                flags=int(draft.flags) | self._flags,
+                face=printed.face,
+                body=printed.body,
+                own=printed.own,
+                shape=printed.shape,
+            )
+        )
+        found.texts.append(printed.own_text)
+        found.words.append(
+            Words(
+                name=words.words_of(qualname.replace(FILE, "")),
+                doc=words.clip(words.words_of(doc)),
+                body=words.clip(self._body_words(draft, printed)),
+            )
+        )
+
+    def _decorator(self, start: int, end: int) -> str:
+        source = self._source
+        text = one_line(tokens_of(source.masked[start:end]), source.literals_in(start, end))
+        return source.readable(text).strip("@#[]! ")
+
+    def _body_words(self, draft: Draft, printed: Print) -> str:
+        """Words of identifiers, then of literals and comments."""
+        source = self._source
+        code = _speller(self._dialect).spell(printed.tokens[: words.MAX_TEXT])
+        prose: list[str] = []
+        for start, end in printed.segments:
+            prose += [literal[:MAX_PROSE] for literal in source.literals_in(start, end)]
+            prose += [comment[:MAX_PROSE] for comment in source.comments_in(start, end)]
+        if not prose:
+            return code
+        return f"{code} {words.words_of(source.readable(' '.join(prose)[: words.MAX_TEXT]))}"
+
+
+@cache
+def _speller(dialect: Dialect) -> words.LatinSpeller:
+    return words.LatinSpeller(dialect.keywords)

@@ -1,0 +1,326 @@
+"""From a syntax tree to draft units: what there is, where it begins and ends, and what stands in what.
+
+One query per language captures single nodes; what belongs together is found by position, and what a node says is read
+from its text. (py-tree-sitter pays about a quarter of a microsecond for each node that Python touches; walking all
+nodes would cost ten times the parse.) The vocabulary of captures, the same for all languages:
+
+    unit.KIND      a definition; KIND is one of records.KINDS and may be refined by the dialect
+    doc            a string that documents the unit it stands in (Python)
+    comment, string, decorator
+    import         a statement that brings names in
+    ref.KIND       a name that refers to something: call, inherit, implement, type, decorate, instantiate
+    typed          a place that shows the type of a variable or field
+    export         a statement that makes names visible which are defined elsewhere in the file (JavaScript)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+import tree_sitter
+from codegraphd.daemon.analysis.normal import Source
+
+CONTAINERS = frozenset({"class", "struct", "enum", "interface", "trait", "impl", "module", "namespace"})
+CALLABLES = frozenset({"function", "method", "constructor", "property"})
+
+_BLANKS = re.compile(r"\s+", re.ASCII)
+
+Span = tuple[int, int]
+
+
+class Import(NamedTuple):
+    """One name that an import statement brings in; see records.Binding."""
+
+    local: str
+    module: str
+    member: str
+    exported: bool
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """A unit in the making. Spans are byte offsets into the source without a byte order mark."""
+
+    kind: str
+    name: str  # in Latin-1 form, as all text until the end
+    node: tree_sitter.Node
+    start: int  # of the node and what wraps it; decorators and doc are added by `attach`
+    end: int
+    head: int = 0  # where the signature begins
+    body: int = 0  # where it ends and the body begins; equals `end` where there is no body
+    scope: str = ""  # what the qualified name begins with beside the parents' names: a receiver type, `A.B`
+    parent: int = -1
+    children: list[int] = field(default_factory=list)
+    decorators: list[Span] = field(default_factory=list)
+    docs: list[Span] = field(default_factory=list)
+    bases: list[str] = field(default_factory=list)
+    flags: int = 0
+    qualname: str = ""
+    signature: str = ""
+    is_container: bool = False
+    is_bodiless: bool = False
+
+
+def _field_name(node: tree_sitter.Node, kind: str) -> str | None:  # noqa: ARG001
+    name = node.child_by_field_name("name")
+    return None if name is None else node_text(name)
+
+
+def _field_body(node: tree_sitter.Node, kind: str) -> int | None:  # noqa: ARG001
+    body = node.child_by_field_name("body")
+    return None if body is None else body.start_byte
+
+
+def _refine(draft: Draft, parent: Draft | None) -> None:
+    if draft.kind == "function" and parent is not None and parent.kind in CONTAINERS - {"module", "namespace"}:
+        draft.kind = "method"
+
+
+def _is_doc(comment: str) -> bool:  # noqa: ARG001
+    return True
+
+
+def _nothing(text: str) -> list[Import]:  # noqa: ARG001
+    return []
+
+
+def _no_type(text: str) -> tuple[str, str] | None:  # noqa: ARG001
+    return None
+
+
+def _no_flags(draft: Draft, source: Source, parent: Draft | None) -> int:  # noqa: ARG001
+    return 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dialect:
+    """What is particular to one grammar. The functions see Latin-1 text (`normal`), comments in it blanked."""
+
+    language: str  # of records.LANGUAGES
+    grammar: str
+    queries: tuple[str, ...]  # files in queries/, concatenated
+    keywords: frozenset[str]
+    builtins: frozenset[str]  # names that refer to nothing in a project, unless the file defines them
+    selves: frozenset[str]  # "self", "this": their type is the enclosing class
+    wrappers: frozenset[str] = frozenset()  # node types that belong to the definition in them
+    is_layout: bool = False  # line ends and indentation are tokens
+    calls_make: bool = False  # a call of a name that looks like a class is an instantiation
+    name: Callable[[tree_sitter.Node, str], str | None] = _field_name  # None: not a unit after all
+    scope: Callable[[tree_sitter.Node, str], str] = lambda _node, _kind: ""
+    body: Callable[[tree_sitter.Node, str], int | None] = _field_body  # where the body begins; None: no body
+    refine: Callable[[Draft, Draft | None], None] = _refine  # kind, container or not; parents are refined before
+    flags: Callable[[Draft, Source, Draft | None], int] = _no_flags  # after doc and decorators are known
+    is_doc: Callable[[str], bool] = _is_doc  # whether a comment directly before a unit is its doc
+    imports: Callable[[str], Sequence[Import]] = _nothing  # text of an import -> what it binds
+    typed: Callable[[str], tuple[str, str] | None] = _no_type  # text -> (variable or self.field, type as a dotted name)
+    types: Callable[[str], Sequence[str]] | None = None  # text of a ref.type -> dotted names in it; None: it is one
+    exports: Callable[[str], Sequence[str]] = lambda _text: ()  # names that an `export` capture makes visible
+    package: Callable[[str], str] = lambda _masked: ""  # what the file declares as its package
+
+
+def node_text(node: tree_sitter.Node) -> str:
+    text = node.text
+    return "" if text is None else text.decode("latin-1")
+
+
+@cache
+def language(grammar: str) -> tree_sitter.Language:
+    from tree_sitter_language_pack import get_language
+
+    found: tree_sitter.Language = get_language(grammar)
+    return found
+
+
+@cache
+def query(grammar: str, names: tuple[str, ...]) -> tree_sitter.Query:
+    """The query of a dialect. Raises QueryError when it names a node that the grammar lacks."""
+    folder = files("codegraphd.daemon.analysis") / "queries"
+    text = "\n".join((folder / f"{name}.scm").read_text("utf-8") for name in names)
+    return tree_sitter.Query(language(grammar), text)
+
+
+class Captures(dict[str, list[tree_sitter.Node]]):
+    """Capture name -> nodes; an absent name has none."""
+
+    def __missing__(self, name: str) -> list[tree_sitter.Node]:
+        return []
+
+
+def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
+    tree = tree_sitter.Parser(language(dialect.grammar)).parse(raw)
+    cursor = tree_sitter.QueryCursor(query(dialect.grammar, dialect.queries))
+    return tree, Captures(cursor.captures(tree.root_node))
+
+
+def atoms_of(captures: Captures) -> list[tuple[int, int, int]]:
+    """Comments, doc strings and literals for `Source`."""
+    atoms = [(*node.byte_range, 2) for node in captures["string"]]
+    atoms += [(*node.byte_range, 1) for node in captures["comment"]]
+    atoms += [(*node.byte_range, 0) for node in captures["doc"]]
+    return atoms
+
+
+def drafts_of(captures: Captures, source: Source, dialect: Dialect) -> list[Draft]:
+    """The file's units in order of (start, -end), nested, named, with doc and decorators attached."""
+    drafts = _found(captures, dialect)
+    if dialect.is_layout:
+        for draft in drafts:
+            if not draft.is_bodiless:  # from the colon on: the first line's indentation is in front of the block
+                draft.body = source.masked.rfind(":", draft.start, draft.body) + 1
+    attachments = _Attachments(captures, source, dialect)
+    for draft in drafts:
+        attachments.attach(draft)
+    drafts.sort(key=lambda draft: (draft.start, -draft.end))
+    stack: list[int] = []
+    kept: list[Draft] = []
+    for draft in drafts:
+        while stack and kept[stack[-1]].end <= draft.start:
+            stack.pop()
+        if stack and kept[stack[-1]].end < draft.end:
+            continue  # overlaps without nesting: error recovery; the first wins
+        draft.parent = stack[-1] if stack else -1
+        stack.append(len(kept))
+        kept.append(draft)
+    for index, draft in enumerate(kept):
+        parent = kept[draft.parent] if draft.parent >= 0 else None
+        if parent is not None:
+            parent.children.append(index)
+        draft.is_container = draft.kind in CONTAINERS
+        dialect.refine(draft, parent)
+        draft.flags |= dialect.flags(draft, source, parent)
+        prefix = ".".join(filter(None, (parent.qualname if parent else "", draft.scope)))
+        draft.qualname = f"{prefix}.{draft.name}" if prefix else draft.name
+    _attach_docstrings(kept, captures["doc"])
+    return kept
+
+
+def _found(captures: Captures, dialect: Dialect) -> list[Draft]:
+    drafts: dict[Span, Draft] = {}
+    shared: dict[Span, Draft] = {}  # by the span of what wraps it
+    for capture_name, nodes in captures.items():
+        if not capture_name.startswith("unit."):
+            continue
+        kind = capture_name[5:]
+        for node in nodes:
+            span = node.byte_range
+            if span in drafts and drafts[span].kind != "constant":
+                continue
+            name = dialect.name(node, kind)
+            if not name:
+                continue
+            body = dialect.body(node, kind)
+            outer = node
+            if dialect.wrappers:
+                while (above := outer.parent) is not None and above.type in dialect.wrappers:
+                    outer = above
+            start, end = outer.byte_range
+            if (start, end) in shared:  # `const a = () => 1, b = () => 2`: each has its own part of the statement
+                shared[start, end].start, shared[start, end].end = shared[start, end].node.byte_range
+                shared[start, end].head = shared[start, end].start
+                start, end = span
+            drafts[span] = shared[start, end] = Draft(
+                kind=kind,
+                name=name,
+                node=node,
+                start=start,
+                end=end,
+                head=start,
+                body=end if body is None else body,
+                scope=dialect.scope(node, kind),
+                is_bodiless=body is None,
+            )
+    return list(drafts.values())
+
+
+class _Attachments:
+    """Finds what stands directly before a unit, or at its very beginning: decorators and doc comments."""
+
+    def __init__(self, captures: Captures, source: Source, dialect: Dialect) -> None:
+        self._source = source
+        self._is_doc = dialect.is_doc
+        spans = sorted(node.byte_range for node in captures["decorator"])
+        self._by_start = dict(spans)
+        self._by_end = {end: start for start, end in spans}
+
+    def attach(self, draft: Draft) -> None:
+        source = self._source
+        masked = source.masked
+        head = _skip(masked, draft.start)
+        while (end := self._by_start.get(head)) is not None and end <= draft.body:
+            draft.decorators.append((head, end))
+            head = _skip(masked, end)
+        draft.head = head
+        start = draft.start
+        while True:
+            code_end = _skip_back(masked, start)
+            if (begin := self._by_end.get(code_end)) is not None and begin < code_end:
+                draft.decorators.insert(0, (begin, code_end))
+                start = begin
+                continue
+            break
+        draft.start = self._with_doc(draft, start, code_end)
+
+    def _with_doc(self, draft: Draft, start: int, code_end: int) -> int:
+        """Take the comments between the code before and `start` that directly precede it; returns the new start."""
+        source = self._source
+        index = source.comment_before(start)
+        taken: list[Span] = []
+        begin = start
+        while index >= 0:
+            comment = source.comments[index]
+            text = source.text
+            if (
+                comment[0] < code_end
+                or text.count("\n", comment[1], begin) > 1
+                or not _is_first_in_line(text, comment[0], code_end)
+                or not self._is_doc(text[comment[0] : comment[1]])
+            ):
+                break
+            taken.append(comment)
+            begin = comment[0]
+            index -= 1
+        draft.docs.extend(reversed(taken))
+        return begin
+
+
+def _is_first_in_line(text: str, start: int, code_end: int) -> bool:
+    """Whether no code stands before a comment in its line: such a comment belongs to that code."""
+    return text.rfind("\n", 0, start) >= code_end or code_end == 0
+
+
+def _skip(masked: str, position: int) -> int:
+    found = _BLANKS.match(masked, position)
+    return position if found is None else found.end()
+
+
+def _skip_back(masked: str, position: int) -> int:
+    """The end of the last code before `position`; 0 if there is none."""
+    width = 256
+    while position > 0:
+        window = masked[max(0, position - width) : position]
+        code = window.rstrip(" \t\n\r\f\v")
+        if code:
+            return position - len(window) + len(code)
+        position -= len(window)
+        width *= 2
+    return 0
+
+
+def _attach_docstrings(drafts: list[Draft], nodes: list[tree_sitter.Node]) -> None:
+    """Give each documentation string to the innermost unit around it."""
+    spans = sorted(node.byte_range for node in nodes)
+    stack: list[Draft] = []
+    index = 0
+    for span in spans:
+        while index < len(drafts) and drafts[index].start <= span[0]:
+            stack.append(drafts[index])
+            index += 1
+        while stack and stack[-1].end < span[1]:
+            stack.pop()
+        if stack and not stack[-1].docs:
+            stack[-1].docs.append(span)
