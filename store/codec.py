@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgpack
+
 from codegraphd.store.records import (
     EDGE_KINDS,
     KINDS,

@@ -91,11 +91,14 @@ def size(dim: int, precision: str) -> int:
     return HEADER.size + (dim * bits + 7) // 8
 
 
+def int8_bytes(code: bytes) -> bytes:
+    """The int8 numbers of a code of any precision: what the vector index keeps in memory."""
+    return code[HEADER.size :] if code[0] == _CODE["int8"] else encode(decode(code), "int8")[HEADER.size :]
+
+
 def int8_row(code: bytes) -> npt.NDArray[np.int8]:
-    """The int8[dim] direction of a code of any precision: what the vector index keeps in memory."""
-    if code[0] == _CODE["int8"]:
-        return np.frombuffer(code, np.int8, offset=HEADER.size)
-    return np.frombuffer(encode(decode(code), "int8"), np.int8, offset=HEADER.size)
+    """The same as int8[dim], read-only."""
+    return np.frombuffer(int8_bytes(code), np.int8)
 
 
 def _header(code: bytes) -> tuple[int, int, float]:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import lmdb
+
 from codegraphd.store import codec, vectors
 from codegraphd.store.errors import StoreDamaged, StoreError, StoreFull, StoreNewer
 from codegraphd.store.snapshot import Snapshot

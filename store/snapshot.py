@@ -50,6 +50,12 @@ class Snapshot:
         raw = txn.get(b"clock", db=tables.meta)
         self.clock: int = U64.unpack(raw)[0] if raw else 0
 
+    @property
+    def store_id(self) -> str:
+        """Names the store: a cache that was built from another one is of no use."""
+        raw = self._txn.get(b"store id", db=self._t.meta)
+        return raw.decode("ascii") if raw is not None else ""
+
     # --- roots and files ---------------------------------------------------------------------------------------------
 
     def roots(self) -> tuple[RootRecord, ...]:
@@ -134,6 +140,14 @@ class Snapshot:
     def words(self, id: int) -> Words | None:
         raw = self._txn.get(U64.pack(id), db=self._t.words)
         return codec.decode_words(raw) if raw is not None else None
+
+    def all_words(self) -> Iterator[tuple[int, codec.UnitHead, Words]]:
+        """(unit id, head, words) of every unit that has words, by id: for building the word index."""
+        with self._txn.cursor(self._t.words) as cursor:
+            for key, raw in cursor.iternext():
+                unit = self._txn.get(key, db=self._t.units)
+                if unit is not None:
+                    yield U64.unpack(key)[0], codec.unit_head(unit), codec.decode_words(raw)
 
     # --- resolution and graph ----------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 import lmdb
+
 from codegraphd.store.env import Store, error_of
 from codegraphd.store.errors import StoreError
 from codegraphd.store.journal import Delta

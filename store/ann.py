@@ -1,0 +1,369 @@
+"""The vector index: which units are near a vector, by cosine.
+
+A cache of the store's attached codes: int8 rows in memory (`store.rows`), searched exactly or by signs first, and above
+`graph_rows` an hnswlib graph over them (`store.hnsw`) for questions without a filter, as long as it fits into
+`max_mb`. The rows take a change at once; the graph follows on a thread of its own, and what it does not know yet is
+searched beside it. Every cosine that is answered is computed from the int8 row.
+
+The rows are read from the store at start (0.1 s for 20,000); only the graph is kept in files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+
+from codegraphd.store import compress, hnsw
+from codegraphd.store.compress import Vector
+from codegraphd.store.journal import Delta
+from codegraphd.store.records import KINDS, LANGUAGES, Where
+from codegraphd.store.rows import HAMMING_ROWS, RowTable
+from codegraphd.store.snapshot import Snapshot
+
+GRAPH_ROWS: Final = 50_000
+_SLICE = 256  # rows that the graph takes at once: 20 to 60 ms in which questions are answered without it
+_SAVE_SHARE = 0.02  # of changes since the last save: fewer are caught up from the journal
+_EVERYWHERE = Where()
+_LANGUAGE_CODE = {language: code for code, language in enumerate(LANGUAGES)}
+_KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
+
+log = logging.getLogger(__name__)
+
+
+class VectorIndex:
+    """Thread-safe. `apply` is for the writer's thread, questions for any."""
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        max_mb: int = 256,
+        graph_rows: int = GRAPH_ROWS,
+        hamming_rows: int = HAMMING_ROWS,
+        behind: bool = True,
+    ) -> None:
+        """`max_mb`: what the graph may take in memory, 0: none; it serves from `graph_rows` rows on.
+
+        `behind`: the graph follows on a thread of its own; else only `settle` brings it up.
+        """
+        self.directory = directory
+        self.max_mb = max_mb
+        self.is_ready = False
+        self._graph_rows, self._hamming_rows, self._behind = graph_rows, hamming_rows, behind
+        self._tables: dict[int, RowTable] = {}
+        self._gate = _Gate()
+        self._clock = 0
+        self._store_id = ""
+        self._graph: hnsw.Graph | None = None  # over the largest table
+        self._graph_lock = threading.Lock()  # held by whoever changes the graph
+        self._waiting: dict[int, object] = {}  # unit -> token of its last change, not in the graph yet
+        self._n_unsaved = 0
+        self._wake = threading.Condition()
+        self._is_closed = False
+        self._thread: threading.Thread | None = None
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def open_or_rebuild(self, snapshot: Snapshot) -> None:
+        """Read all rows from the store and the graph from its file, if that can be trusted.
+
+        To be called before the writer's next commit, or with `apply` listening before the snapshot is taken.
+        """
+        self._store_id = snapshot.store_id
+        loaded = _read(snapshot, self._hamming_rows)
+        with self._gate.writing():
+            # What was heard since the snapshot is newer than what it says.
+            newer = self._tables if self._clock > snapshot.clock else {}
+            for dim, table in newer.items():
+                for id_ in table.ids_used():
+                    loaded.setdefault(dim, RowTable(dim, hamming_rows=self._hamming_rows)).copy_from(table, id_)
+            self._tables = loaded
+            self._clock = max(self._clock, snapshot.clock)
+            for table in loaded.values():
+                table.sharpen()
+        self._open_graph(snapshot)
+        self.is_ready = True
+        if self._behind and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="vectors-graph", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and save the graph where it changed enough."""
+        with self._wake:
+            self._is_closed = True
+            self._wake.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        self.save()
+
+    def apply(self, clock: int, delta: Delta) -> None:
+        """Take a commit of the store: what it changed is in every answer from now on."""
+        with self._gate.writing():
+            self._clock = max(self._clock, clock)
+            if not (delta.vectors or delta.deleted):
+                return
+            for id_ in delta.deleted:
+                self._delete(id_)
+            for id_, found in delta.vectors.items():
+                if found is None:
+                    self._delete(id_)
+                else:
+                    unit, code = found
+                    self._put(id_, unit.root, _LANGUAGE_CODE[unit.language], _KIND_CODE[unit.unit.kind], code)
+            for table in self._tables.values():
+                table.sharpen()
+        if self._waiting:
+            with self._wake:
+                self._wake.notify_all()
+
+    def _put(self, id_: int, root: int, language: int, kind: int, code: bytes) -> None:
+        dim = compress.dimensions(code)
+        for other, table in self._tables.items():
+            if other != dim:
+                table.delete(id_)
+        if dim not in self._tables:
+            self._tables[dim] = RowTable(dim, hamming_rows=self._hamming_rows)
+        self._tables[dim].put(id_, root, language, kind, compress.int8_row(code))
+        self._waiting[id_] = object()
+
+    def _delete(self, id_: int) -> None:
+        for table in self._tables.values():
+            if table.delete(id_):
+                self._waiting[id_] = object()
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def nearest(self, vector: Vector, k: int, where: Where = _EVERYWHERE) -> list[tuple[int, float]]:
+        """(unit id, cosine) of the `k` units nearest to float32[dim], nearest first. No units of that dim: empty."""
+        question = _unit_length(vector)
+        with self._gate.reading():
+            table = self._tables.get(len(question))
+            if table is None or not len(table) or k <= 0:
+                return []
+            if where == _EVERYWHERE and (found := self._nearest_by_graph(table, question, k)) is not None:
+                return found
+            return table.nearest(question, min(k, len(table)), where)
+
+    def within(self, vector: Vector, threshold: float, where: Where = _EVERYWHERE) -> list[tuple[int, float]]:
+        """(unit id, cosine) of every unit with cosine >= `threshold`, nearest first; exact at every size."""
+        question = _unit_length(vector)
+        with self._gate.reading():
+            table = self._tables.get(len(question))
+            return table.within(question, threshold, where) if table is not None and len(table) else []
+
+    def vector(self, id: int) -> Vector | None:
+        """float32[dim], of unit length, of a unit; None without one."""
+        with self._gate.reading():
+            for table in self._tables.values():
+                if (found := table.vector(id)) is not None:
+                    return found
+        return None
+
+    def _nearest_by_graph(self, table: RowTable, question: Vector, k: int) -> list[tuple[int, float]] | None:
+        graph = self._graph
+        waiting = list(self._waiting)
+        if graph is None or graph.dim != table.dim or len(table) < self._graph_rows:
+            return None
+        if len(waiting) > len(table) // 8:  # still being built, or far behind: the scan is as fast
+            return None
+        ids = graph.nearest(question, k + min(len(waiting), k))
+        if ids is None:
+            return None
+        hidden = set(waiting)
+        rows = table.rows_of([id_ for id_ in ids if id_ not in hidden] + waiting)
+        return table.best(rows, table.cosines(question, rows), min(k, len(table)), _EVERYWHERE)
+
+    def statistics(self) -> dict[str, Any]:
+        """`kind`: what answers an unfiltered question: "hnsw", "signs" or "exact"."""
+        with self._gate.reading():
+            main = self._main()
+            graph = self._graph
+            n_rows = len(main) if main is not None else 0
+            uses_graph = graph is not None and n_rows >= self._graph_rows and len(self._waiting) <= n_rows // 8
+            return {
+                "kind": "hnsw" if uses_graph else "signs" if main is not None and main.has_signs else "exact",
+                "elements": sum(len(table) for table in self._tables.values()),
+                "deleted": graph.n_deleted if graph is not None else 0,
+                "bytes": sum(table.n_bytes() for table in self._tables.values())
+                + (graph.n_bytes() if graph is not None else 0),
+                "dim": main.dim if main is not None else 0,
+                "waiting": len(self._waiting) if graph is not None else 0,
+                "clock": self._clock,
+                "ready": self.is_ready,
+            }
+
+    # --- the graph, behind -------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Bring the graph up to the rows, in slices; build, compact or drop it where that is due."""
+        with self._graph_lock:
+            while not self._is_closed and self._step():
+                pass
+
+    def save(self) -> None:
+        """Save the graph if more than a fiftieth of it changed since the last time."""
+        with self._graph_lock:
+            graph = self._graph
+            if graph is None or not len(graph) or self._n_unsaved <= _SAVE_SHARE * len(graph):
+                return
+            with self._gate.reading():
+                clock, is_behind = self._clock, bool(self._waiting)
+            if is_behind and len(self._waiting) > len(graph) // 8:
+                return
+            try:
+                os.makedirs(self.directory, mode=0o700, exist_ok=True)
+                graph.save(self.directory, self._store_id, clock, list(self._waiting))
+                self._n_unsaved = 0
+            except OSError as error:
+                log.warning("the vector graph could not be saved: %s", error)
+                with contextlib.suppress(OSError):
+                    hnsw.remove(self.directory)
+
+    def _run(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):  # behind everything that a user waits for
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
+        while True:
+            with self._wake:
+                while not self._is_closed and not self._is_due():
+                    self._wake.wait()
+                if self._is_closed:
+                    return
+            self.settle()
+            self.save()
+
+    def _is_due(self) -> bool:
+        main = self._main()
+        n_rows = len(main) if main is not None else 0
+        if self._graph is None:
+            self._waiting.clear()
+            return self._is_wanted(n_rows)
+        return bool(self._waiting)
+
+    def _is_wanted(self, n_rows: int) -> bool:
+        main = self._main()
+        if main is None or n_rows < self._graph_rows:
+            return False
+        return n_rows * hnsw.bytes_per_row(main.dim) <= self.max_mb << 20
+
+    def _step(self) -> bool:
+        """One slice of work on the graph. False: nothing is left to do."""
+        with self._gate.reading():
+            main = self._main()
+            graph = self._graph
+            n_rows = len(main) if main is not None else 0
+            if main is None or not self._is_wanted(n_rows):
+                self._graph = None
+                self._waiting.clear()
+                return False
+            if graph is None or graph.dim != main.dim or graph.n_deleted > max(1_000, n_rows // 4):
+                graph = self._graph = hnsw.Graph(main.dim, n_rows + n_rows // 8)
+                self._waiting = dict.fromkeys(main.ids_used(), None) | self._waiting
+            tokens = {id_: self._waiting[id_] for id_ in list(self._waiting)[:_SLICE]}
+            if not tokens:
+                return False
+            present = [id_ for id_ in tokens if id_ in main]
+            vectors = main.vectors(present)
+        graph.delete(id_ for id_ in tokens if id_ not in set(present))
+        if present:
+            graph.put(np.array(present, np.int64), vectors)
+        with self._gate.writing():
+            for id_, token in tokens.items():
+                if self._waiting.get(id_, self) is token:
+                    del self._waiting[id_]
+            self._n_unsaved += len(tokens)
+        return True
+
+    def _open_graph(self, snapshot: Snapshot) -> None:
+        main = self._main()
+        if main is None or not self._is_wanted(len(main)):
+            return
+        loaded = hnsw.Graph.load(self.directory, self._store_id, main.dim)
+        touched = snapshot.touched(loaded[1]) if loaded is not None else None
+        if loaded is None or touched is None:
+            return
+        graph, _, waiting = loaded
+        known = graph.ids()
+        with self._gate.writing():
+            rows = set(main.ids_used())
+            for id_ in (known ^ rows) | ((touched.vectors | touched.deleted) & (known | rows)) | set(waiting):
+                self._waiting.setdefault(id_, object())
+            self._graph = graph
+
+    def _main(self) -> RowTable | None:
+        return max(self._tables.values(), key=len, default=None)
+
+
+class _Gate:
+    """Many readers or one writer; a waiting writer goes first, since its wait is a commit's wait."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._n_readers = 0
+        self._n_writers_waiting = 0
+        self._is_writing = False
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._changed:
+            while self._is_writing or self._n_writers_waiting:
+                self._changed.wait()
+            self._n_readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_readers -= 1
+                if not self._n_readers:
+                    self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        with self._changed:
+            self._n_writers_waiting += 1
+            while self._is_writing or self._n_readers:
+                self._changed.wait()
+            self._n_writers_waiting -= 1
+            self._is_writing = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+
+
+def _unit_length(vector: Vector) -> Vector:
+    question = np.ascontiguousarray(vector, np.float32)
+    norm = float(np.sqrt(question @ question))
+    return question / np.float32(norm) if norm > 0 else question
+
+
+def _read(snapshot: Snapshot, hamming_rows: int) -> dict[int, RowTable]:
+    """All attached codes, by dimensions."""
+    parts: dict[int, tuple[list[int], list[tuple[int, int, int]], list[bytes]]] = {}
+    for id_, code in snapshot.attached_codes():
+        head = snapshot.unit_head(id_)
+        if head is None:
+            continue
+        ids, heads, codes = parts.setdefault(compress.dimensions(code), ([], [], []))
+        ids.append(id_)
+        heads.append((head.root, head.language, head.kind))
+        codes.append(compress.int8_bytes(code))
+    tables = {}
+    for dim, (ids, heads, codes) in parts.items():
+        columns = np.array(heads, np.int64)
+        table = tables[dim] = RowTable(dim, hamming_rows=hamming_rows)
+        table.load(
+            np.array(ids, np.int64),
+            columns[:, 0],
+            columns[:, 1].astype(np.uint8),
+            columns[:, 2].astype(np.uint8),
+            np.frombuffer(b"".join(codes), np.int8).reshape(-1, dim),
+        )
+    return tables
