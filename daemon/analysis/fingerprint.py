@@ -35,6 +35,7 @@ DEPTH = 3  # levels of nested functions that a function's text holds; keeps the 
 MAX_OWN = 65_536  # characters of own text; no model reads that far, and a table of data may have megabytes
 MAX_SIGNATURE = 1_000  # characters
 HEADLESS = frozenset({"constant", "file", "part"})  # kinds whose text is the code alone
+_TRAILING = frozenset({":", ";", ",", "=", "=>"})  # what is no part of a signature at its end
 MAX_VALUE = 100  # characters of a constant that are its signature
 
 
@@ -63,8 +64,9 @@ def sign(drafts: Sequence[Draft], source: Source) -> None:
             _sign_constant(draft, source)
             continue
         tokens = tokens_of(source.masked[draft.head : draft.body])
-        while tokens and tokens[-1] in {":", ";", ","}:
-            tokens.pop()
+        while tokens and tokens[-1] in _TRAILING:
+            if tokens.pop() in {"=", "=>"}:
+                draft.is_assigned = True
         draft.signature = one_line(tokens, source.literals_in(draft.head, draft.body))[:MAX_SIGNATURE]
 
 
@@ -100,7 +102,7 @@ def fingerprint(
     else:
         tokens = tokens_of(masked)
         text = settled(spaced(tokens))
-        opening = " " if text else ""
+        opening = " = " if draft.is_assigned else " "
     signature = source.readable(draft.signature)
     body_text = source.readable(filled(text, values))
     head, tail = _doc_parts(doc)
@@ -144,7 +146,8 @@ def _body(
         pieces.append(source.masked[position : nested.start])
         values += source.literals_in(position, nested.start)
         if draft.kind != "file":
-            pieces.append(PLACEHOLDER if is_layout else f"{PLACEHOLDER};")
+            is_ended = is_layout or source.masked.startswith(";", nested.end)
+            pieces.append(PLACEHOLDER if is_ended else f"{PLACEHOLDER};")
             values.append(nested.signature)
         segments.append((position, nested.start))
         position = nested.end

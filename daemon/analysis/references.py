@@ -136,10 +136,17 @@ def references_of(
                 base = f"{scope}.{name}" if scope else name
                 if base not in drafts[unit].bases:
                     drafts[unit].bases.append(base)
-            if not scope and name in builtins:
+            if (scope.partition(".")[0] or name) in builtins:
                 continue
-            made = kind == "call" and dialect.calls_make and _CLASS_NAME.match(name)
-            of = "instantiate" if made else kind
+            of = kind
+            if kind == "element":
+                of = "call"
+                if not scope and not name[:1].isupper():
+                    continue
+            elif kind == "call" and dialect.calls_make and _CLASS_NAME.match(name):
+                of = "instantiate"
+            elif kind == "type" and not scope and _is_noise(name, drafts[unit] if unit >= 0 else None, start):
+                continue
             key = (unit, of, name, scope)
             if key in found:
                 continue
@@ -157,10 +164,15 @@ def references_of(
     return list(found.values())
 
 
+def _is_noise(name: str, draft: Draft | None, start: int) -> bool:
+    """Whether a type's name is a type parameter by convention, or the name that a definition is just giving."""
+    return len(name) == 1 or (draft is not None and draft.name == name and start < draft.body)
+
+
 def _spans(captures: Captures) -> list[tuple[int, int, str]]:
     """The spans of references in order; of two kinds for one span the special one wins over call and type."""
     spans: dict[Span, str] = {}
-    for capture_name in sorted(captures, key=lambda name: name in {"ref.call", "ref.type"}):
+    for capture_name in sorted(captures, key=lambda name: (name in {"ref.call", "ref.type"}, name)):
         if capture_name.startswith("ref."):
             kind = capture_name[4:]
             for node in captures[capture_name]:

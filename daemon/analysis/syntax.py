@@ -64,6 +64,7 @@ class Draft:
     signature: str = ""
     is_container: bool = False
     is_bodiless: bool = False
+    is_assigned: bool = False  # "=" or "=>" stands between signature and body
 
 
 def _field_name(node: tree_sitter.Node, kind: str) -> str | None:  # noqa: ARG001

@@ -1,0 +1,5 @@
+; JavaScript alone; see ecma.scm.
+
+(field_definition value: [(arrow_function) (function_expression)]) @unit.method
+(class_heritage [(identifier) (member_expression)] @ref.inherit)
+(field_definition value: (new_expression)) @typed
