@@ -1,0 +1,216 @@
+"""What of a workspace is not looked at: the daemon's own defaults, the configuration, and git's rules, in one chain.
+
+Strength, strongest first: `[index] exclude` of the configuration (where "!pattern" includes what is ignored below it);
+the defaults; then git's: the `.gitignore` files, deepest first, `info/exclude`, the user's excludes file. A nested
+repository has git rules of its own, and those around it do not reach into it.
+
+`WorkspaceRules` is made once for each root and asked by the crawl and by events alike: `top` gives the chain for the
+root's own entries, `enter` that of each directory below; the chain is asked about files, `is_ignored` about
+directories.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+from codegraphd.daemon.workspace.ignore import Ignore, Level, Rules, load_rules
+from codegraphd.daemon.workspace.repository import Repository, find_repository, repository_at
+
+DEFAULTS: Final = """
+# version control
+.git
+.hg
+.svn
+.bzr
+.jj
+.pijul
+_darcs
+CVS/
+# installed packages, environments, caches of tools
+node_modules/
+bower_components/
+__pycache__/
+site-packages/
+.venv/
+venv/
+.tox/
+.nox/
+.eggs/
+*.egg-info/
+.mypy_cache/
+.pytest_cache/
+.ruff_cache/
+.hypothesis/
+.ipynb_checkpoints/
+.cache/
+.gradle/
+.idea/
+.vs/
+.settings/
+.next/
+.nuxt/
+.svelte-kit/
+.parcel-cache/
+.turbo/
+.terraform/
+.dart_tool/
+.bundle/
+.stack-work/
+.ccls-cache/
+.clangd/
+# what a build makes; asked only beside the file that says so
+target/
+# lock files of package managers
+package-lock.json
+npm-shrinkwrap.json
+yarn.lock
+pnpm-lock.yaml
+bun.lockb
+Cargo.lock
+poetry.lock
+uv.lock
+pdm.lock
+Pipfile.lock
+Gemfile.lock
+composer.lock
+packages.lock.json
+go.sum
+flake.lock
+# written by tools for tools
+*.min.js
+*.min.mjs
+*.min.css
+*.map
+# swap, backup and lock files of editors and of atomic saves
+*.swp
+*.swo
+*.swx
+*~
+.#*
+\\#*#
+4913
+*.tmp
+*.temp
+*.bak
+*.orig
+*.rej
+*.part
+.~lock.*#
+*___jb_tmp___
+*___jb_old___
+.goutputstream-*
+.fuse_hidden*
+.nfs[0-9a-f]*
+.DS_Store
+Thumbs.db
+"""
+
+# Directories whose name alone says too little: ignored only beside one of these files.
+BESIDE: Final[Mapping[str, tuple[str, ...]]] = {"target": ("Cargo.toml", "pom.xml", "build.sbt")}
+# Directories ignored by name unless they hold this file: CPython's own package `venv`, say.
+UNLESS_HOLDING: Final[Mapping[str, str]] = {"venv": "__init__.py"}
+# A directory that holds one of these is a cache or an environment, whatever its name.
+MARKERS: Final = frozenset({"CACHEDIR.TAG", "pyvenv.cfg"})
+# A change of an entry of one of these names may change what of its directory is ignored.
+RULE_NAMES: Final = frozenset({".gitignore", ".git", *MARKERS}.union(*BESIDE.values()))
+
+_defaults: Final = Rules.from_lines(DEFAULTS.splitlines())
+
+
+class WorkspaceRules:
+    """The rules of one root. Belongs to one thread; `sources` are the rule files outside of the watched tree."""
+
+    def __init__(self, root: str, exclude: Iterable[str] = (), *, environment: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self.sources: dict[str, tuple[int, int, int] | None] = {}  # path -> what its stat was when it was read
+        self._environment = os.environ if environment is None else environment
+        self._config = Rules.from_lines(exclude)
+        self._fixed = (Level(0, "", self._config), Level(0, "", _defaults))
+
+    def top(self, names: Collection[str]) -> Ignore:
+        """The rules for the entries of the root itself; `names` are all its entries. Reads anew what lies outside."""
+        self.sources.clear()
+        repository = find_repository(self.root, self._environment)
+        if repository is None:
+            return self._with_own(Ignore(self._fixed), "", self.root, names)
+        if repository.top == self.root:
+            return self._with_own(self._begin(repository, 0, ""), "", self.root, names)
+        # The root lies inside a repository: the ignore files from its top down to the root speak, too.
+        place, rest = repository.top, os.path.relpath(self.root, repository.top).split(os.sep)
+        ignore = self._begin(repository, 0, "/".join(rest) + "/")
+        for i, name in enumerate(rest):
+            file = os.path.join(place, ".gitignore")
+            self._note(file)
+            if found := load_rules(file, ignore_case=ignore.ignore_case):
+                ignore = self._above(ignore, Level(0, "/".join(rest[i:]) + "/", found))
+            place = os.path.join(place, name)
+        return self._with_own(ignore, "", self.root, names)
+
+    def enter(self, parent: Ignore, directory: str, path: str, names: Collection[str]) -> Ignore:
+        """The rules for the entries of a directory, from those of its parent.
+
+        `directory` is its path relative to the root, ending in "/"; `path` is absolute; `names` are all its entries.
+        """
+        if ".git" in names and (repository := repository_at(path, self._environment)) is not None:
+            return self._with_own(self._begin(repository, len(directory), ""), directory, path, names)
+        return self._with_own(parent, directory, path, names)
+
+    def is_ignored(self, ignore: Ignore, directory: str, name: str, names: Collection[str] | None = None) -> bool:
+        """Is this subdirectory ignored? `names`: the entries beside it, where they are known."""
+        ignored = ignore.ignored(directory, name, True)
+        if not ignored or (name not in BESIDE and name not in UNLESS_HOLDING):
+            return ignored
+        # By default, or because somebody said so?
+        asked = Ignore(v for v in ignore.levels if v.rules is not _defaults).verdict(directory, name, True)
+        if asked is not None:
+            return asked
+        path = os.path.join(self.root, directory)
+        if name in UNLESS_HOLDING:
+            return not os.path.lexists(os.path.join(path, name, UNLESS_HOLDING[name]))
+        if names is not None:
+            return any(file in names for file in BESIDE[name])
+        return any(os.path.lexists(os.path.join(path, file)) for file in BESIDE[name])
+
+    def is_sealed(self, directory: str, names: Collection[str]) -> bool:
+        """Do the entries of this directory mark it as a cache or an environment? The root itself never is one."""
+        if not directory or MARKERS.isdisjoint(names):
+            return False
+        path = directory[:-1]
+        return self._config.match(path, path.rpartition("/")[2], is_dir=True) is not False
+
+    def is_stale(self) -> bool:
+        """Has a rule file outside of the watched tree changed since `top` or `enter` read it?"""
+        return any(_signature(path) != seen for path, seen in self.sources.items())
+
+    def _begin(self, repository: Repository, skip: int, lead: str) -> Ignore:
+        """The chain at a repository's top: what is fixed, and git's files outside of the working tree."""
+        for source in repository.sources:
+            self._note(source)
+        fold = repository.ignore_case
+        outside = [load_rules(os.path.realpath(file), ignore_case=fold) for file in repository.excludes]
+        levels = [Level(skip, lead, rules) for rules in outside if rules is not None]
+        return Ignore((*self._fixed, *levels), ignore_case=fold)
+
+    def _with_own(self, ignore: Ignore, directory: str, path: str, names: Collection[str]) -> Ignore:
+        if ".gitignore" not in names:
+            return ignore
+        own = load_rules(os.path.join(path, ".gitignore"), ignore_case=ignore.ignore_case)
+        return ignore if own is None else self._above(ignore, Level(len(directory), "", own))
+
+    def _above(self, ignore: Ignore, level: Level) -> Ignore:
+        """The chain with one more level, right below what is fixed."""
+        fixed = len(self._fixed)
+        return Ignore((*ignore.levels[:fixed], level, *ignore.levels[fixed:]), ignore_case=ignore.ignore_case)
+
+    def _note(self, path: str) -> None:
+        self.sources[path] = _signature(path)
+
+
+def _signature(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,602 @@
+"""The directories of one root as they were last seen, and how a look at them becomes changes.
+
+Terms: a *mark* says that an entry of a directory may have changed; a *flush* looks at everything marked; a *listing*
+reads one directory, anew or for the first time; a *deep* listing is followed by those of all directories below.
+
+How nothing is lost: a directory is watched before it is listed, so what the listing misses comes as an event. Marks
+are hints: a flush asks the disk. It handles all that is gone before what is there, so that the watches of a moved
+directory are free again when it is found at its new place. A directory that turns out to be another one than before
+(inotify hands out another watch) is listed deep. What is remembered of a file is one integer.
+
+Belongs to the scanner's thread, but for `mark`, `doubt` and `note_overflow`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final, Protocol
+
+from codegraphd.daemon.workspace.ignore import Ignore
+from codegraphd.daemon.workspace.rules import BESIDE, MARKERS, RULE_NAMES, WorkspaceRules
+from codegraphd.daemon.workspace.scan import (
+    REPORTED,
+    UNREADABLE_DIRECTORY,
+    FileState,
+    ScanSettings,
+    classify,
+    is_recent,
+    signature,
+    stat_record,
+    wall_clock_ns,
+)
+from codegraphd.daemon.workspace.throttle import Throttle
+from codegraphd.store.records import FileChange, Stat
+
+if TYPE_CHECKING:
+    from watchdog.observers.inotify_c import InotifyEvent, WatchDescriptor
+
+WatchKey = tuple[int, int]
+
+_REREAD: Final = frozenset({".gitignore", ".git"})  # a change of these may change the rules of all that lies below
+_UNKNOWN: Final = -1 << 64  # a state that no signature equals
+
+
+class Watches(Protocol):
+    """Where directories are watched (`inotify.Inotify`)."""
+
+    def watch(self, path: str, directory: Directory) -> WatchKey:
+        """Idempotent for one inode: then the first part of the key is the same. Raises OSError."""
+
+    def unwatch(self, keys: list[WatchKey]) -> None: ...
+
+
+class Directory:
+    """A directory that is not ignored. It is itself what inotify calls back, so that no event needs a table.
+
+    Its place never changes: a directory that was moved is a new one.
+    """
+
+    __slots__ = ("dirs", "files", "ignore", "key", "name", "parent", "sealed", "tree", "unread")
+
+    def __init__(self, tree: Tree, parent: Directory | None, name: str) -> None:
+        self.tree, self.parent, self.name = tree, parent, name
+        self.dirs: dict[str, Directory] = {}
+        self.files: dict[str, FileState] = {}
+        self.key: WatchKey | None = None
+        self.ignore: Ignore | None = None  # None: not listed yet
+        self.sealed = False  # marked as a cache by what it holds: nothing in it is looked at
+        self.unread = False  # not listed for want of a permission
+
+    def prefix(self) -> str | None:
+        """Its path relative to the root, "" or ending in "/"; None once it is no longer part of the tree."""
+        parts = []
+        here = self
+        while here.parent is not None:
+            if here.parent.dirs.get(here.name) is not here:
+                return None
+            parts.append(here.name)
+            here = here.parent
+        parts.append("")
+        return "/".join(parts[-2::-1]) + "/" if len(parts) > 1 else ""
+
+    # What inotify's thread calls: mark and leave.
+    def on_event(self, event: InotifyEvent) -> None:
+        self.tree.mark(self, event.name)
+
+    def on_watch_deleted(self, wd: WatchDescriptor) -> None:  # noqa: ARG002
+        self.tree.mark(self, b"")
+
+    def on_queue_overflow(self) -> None:
+        self.tree.note_overflow()
+
+
+class Tree:
+    """All directories of one root. `notify` is called, from any thread, when the first mark or a doubt comes in."""
+
+    def __init__(
+        self,
+        root: str,
+        rules: WorkspaceRules,
+        settings: ScanSettings,
+        notify: Callable[[], None] = lambda: None,
+        *,
+        watches: Watches | None = None,
+        exclude: frozenset[str] = frozenset(),
+        caseless: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.root, self.rules, self.settings = root, rules, settings
+        self.watches, self.caseless = watches, caseless
+        self.exclude(exclude)
+        self.top = Directory(self, None, "")
+        self.reexamine = False  # the settings have changed: equal signatures do not mean equal decisions
+        self.gone = False  # the root could not be listed: its owner has to look whether it is still there
+        # Counters for the status.
+        self.n_files, self.n_directories, self.n_watches = 0, 1, 0
+        self.skipped: dict[str, int] = {}
+        self.unwatched: set[Directory] = set()
+        self.unwatched_because: OSError | None = None
+        self.troubled: dict[Directory, OSError] = {}  # could not be listed, through no fault of their own
+        # When the marks came in, seconds of `clock`: 0.0 where there are none.
+        self.first_mark, self.last_mark = 0.0, 0.0
+        self.overflowed = False
+        self.n_overflows = 0
+        self._notify, self._clock = notify, clock
+        self._lock = threading.Lock()
+        self._marks: dict[Directory, set[bytes]] = {}
+        self._doubts: dict[str, bool] = {}  # path -> deep
+        self._todo: dict[Directory, bool] = {}  # to be listed -> deep
+        self._changes: dict[str, FileChange] = {}
+        self._throttle = Throttle()
+        self._held: dict[tuple[Directory, str], float] = {}  # changed too often -> when it may be looked at
+        self._now_ns = 0
+
+    # --- from any thread ---------------------------------------------------------------------------------------------
+
+    def mark(self, directory: Directory, name: bytes) -> None:
+        """An entry of a directory may have changed; b"": the directory itself."""
+        with self._lock:
+            self._marks.setdefault(directory, set()).add(name)
+            self._stamp()
+
+    def doubt(self, path: str, *, deep: bool) -> None:
+        """A directory is to be listed, given by its path relative to the root ("": the root)."""
+        with self._lock:
+            self._doubts[path] = deep or self._doubts.get(path, False)
+            self._stamp()
+
+    def note_overflow(self) -> None:
+        """Events were lost. Called once for every directory, so it has to be cheap."""
+        if not self.overflowed:
+            self.overflowed = True
+            self.n_overflows += 1
+            self._notify()
+
+    def _stamp(self) -> None:
+        now = self.last_mark = self._clock()
+        if not self.first_mark:
+            self.first_mark = now
+            self._notify()
+
+    # --- the scanner's thread: what is to be looked at ---------------------------------------------------------------
+
+    def restore(self, known: Iterable[tuple[str, Stat, str]]) -> None:
+        """Begin from what is indexed: (path, stat when it was read, why it was skipped)."""
+        for path, found, skipped in known:
+            prefix, _, name = path.rpartition("/")
+            state: FileState = (
+                skipped if skipped in REPORTED else signature(found.size, found.mtime_ns, found.ctime_ns, found.inode)
+            )
+            directory = self._make(prefix)
+            if name not in directory.files:
+                self._count(state, 1)
+            directory.files[name] = state
+
+    def rescan(self) -> None:
+        """List everything again."""
+        self._todo[self.top] = True
+
+    def relist_unwatched(self) -> None:
+        """List again what is not watched or could not be listed: the poll for those directories."""
+        for directory in (*self.unwatched, *self.troubled):
+            self._todo.setdefault(directory, False)
+        self.unwatched_because = None
+
+    def exclude(self, paths: Iterable[str]) -> None:
+        """Absolute paths of directories that are not part of this root. Takes effect with the next listing."""
+        lead = self.root.rstrip("/") + "/"
+        self._excluded = frozenset(path[len(lead) :] for path in paths if path.startswith(lead))
+
+    def hint(self, path: str) -> None:
+        """Somebody says that this path (relative to the root) has changed."""
+        directory = self.top
+        *above, last = path.split("/")
+        for name in above:
+            child = directory.dirs.get(name)
+            if child is None:
+                last = name
+                break
+            directory = child
+        self.mark(directory, os.fsencode(last))
+
+    def invalidate(self, changes: Iterable[FileChange]) -> None:
+        """These were handed over in vain: hand them over again when they are next looked at."""
+        for change in changes:
+            prefix, _, name = change.path.rpartition("/")
+            directory = self._make(prefix)
+            old = directory.files.get(name)
+            if old is not None:
+                self._count(old, -1)
+            self._count(_UNKNOWN, 1)
+            directory.files[name] = _UNKNOWN
+
+    def is_marked(self) -> bool:
+        return bool(self.first_mark)
+
+    def is_settled(self) -> bool:
+        """Nothing is marked and nothing is left to be listed."""
+        return not self._todo and not self.first_mark
+
+    def has_work(self) -> bool:
+        return bool(self._todo)
+
+    def next_release(self) -> float | None:
+        """When the next held path may be looked at."""
+        return min(self._held.values(), default=None)
+
+    # --- the scanner's thread: looking -------------------------------------------------------------------------------
+
+    def flush(self, now: float, *, force: bool = False) -> None:
+        """Look at what is marked. What needs a listing is left for `work`. `force`: also at what changes too often."""
+        with self._lock:
+            marks, self._marks = self._marks, {}
+            doubts, self._doubts = self._doubts, {}
+            self.first_mark = 0.0
+        self._now_ns = wall_clock_ns()
+        for path, deep in doubts.items():
+            self._resolve_doubt(path, deep)
+        names = {(d, os.fsdecode(name)) if name else (d, "") for d, raw in marks.items() for name in raw}
+        for entry, due in list(self._held.items()):
+            if force or due <= now:
+                del self._held[entry]
+                names.add(entry)
+        present: list[tuple[Directory, str, str, os.stat_result]] = []
+        for directory, name in names:  # first all that is gone
+            place, entry_name = directory, name
+            if not name and directory.parent is not None:
+                place, entry_name = directory.parent, directory.name
+            prefix = place.prefix()
+            if prefix is None:
+                continue
+            if not entry_name:
+                self.gone = True  # the root itself: its owner compares the inode
+                continue
+            if place.ignore is None:
+                self._todo[place] = True  # known from the index only: nothing can be said of its entries yet
+                continue
+            if place.unread:
+                continue
+            if self.caseless:
+                self._todo.setdefault(place, False)  # only a listing knows how the name is spelled
+            try:
+                found = os.lstat(f"{self.root}/{prefix}{entry_name}")
+            except (OSError, ValueError):
+                self._mind_rules(place, entry_name, exists=False)
+                self._forget(place, prefix, entry_name)
+                continue
+            self._mind_rules(place, entry_name, exists=True)
+            present.append((place, entry_name, prefix, found))
+        for place, entry_name, prefix, found in present:
+            if place.prefix() is not None:
+                self._look(place, prefix, entry_name, found, now=now, force=force)
+
+    def work(self, until: float, *, enough: int = 1 << 30) -> None:
+        """List directories until nothing is left, it is `until` (seconds of the clock), or there are enough changes."""
+        self._now_ns = wall_clock_ns()
+        while self._todo:
+            directory, deep = self._todo.popitem()
+            self._list(directory, deep)
+            if self.gone or len(self._changes) >= enough or self._clock() >= until:
+                return
+
+    def take(self) -> tuple[FileChange, ...]:
+        """The changes found since the last call; one for each path, the latest."""
+        changes, self._changes = tuple(self._changes.values()), {}
+        return changes
+
+    def n_changes(self) -> int:
+        return len(self._changes)
+
+    def unwatch(self, *, lost: bool = False) -> None:
+        """The root is gone or another one: forget watches and marks, keep what is known of the files.
+
+        `lost`: the watches exist no more (their descriptor died).
+        """
+        keys = []
+        for directory in self._walk(self.top):
+            if directory.key is not None:
+                keys.append(directory.key)
+                directory.key = None
+        self.n_watches = 0
+        if self.watches is not None and not lost:
+            self.watches.unwatch(keys)
+        self.unwatched.clear()
+        self.troubled.clear()
+        self._todo.clear()
+        self._held.clear()
+        with self._lock:
+            self._marks, self._doubts, self.first_mark = {}, {}, 0.0
+        self.gone = False
+
+    # --- one entry ---------------------------------------------------------------------------------------------------
+
+    def _look(
+        self, place: Directory, prefix: str, name: str, found: os.stat_result, *, now: float, force: bool
+    ) -> None:
+        """An entry that is there: bring what is known of it up to date."""
+        path = prefix + name
+        if stat.S_ISDIR(found.st_mode):
+            if name in place.files:
+                self._forget_file(place, path, name)
+            if self._is_excluded(place, prefix, name, None):
+                self._forget(place, prefix, name)
+                return
+            child = place.dirs.get(name)
+            if child is None:
+                self._adopt(place, name)
+            elif self._watch(child, f"{self.root}/{path}") or child.unread:
+                self._todo[child] = True
+            return
+        if name in place.dirs:
+            self._drop(place.dirs.pop(name), path + "/")
+        if self.caseless:
+            return
+        assert place.ignore is not None
+        if place.sealed or place.ignore.ignored(prefix, name, False):
+            if name in place.files:
+                self._forget_file(place, path, name)
+            return
+        if not force and isinstance(place.files.get(name), int):
+            due = self._throttle.wait_until((place, name), now)
+            if due is not None:
+                self._held[place, name] = due
+                return
+        self._record(place, prefix, name, found, marked=True)
+
+    def _record(self, place: Directory, prefix: str, name: str, found: os.stat_result, *, marked: bool) -> None:
+        """Remember a file that is not ignored, and report it if it may have changed."""
+        old = place.files.get(name)
+        new = signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        same = old in (new, ~new)
+        recent = is_recent(found, self._now_ns)
+        if same and not self.reexamine:
+            # Equal times prove nothing if they were recent when they were taken (then `old` is the complement) or
+            # if somebody just said that the file has changed: it is read again, once it is no longer so recent.
+            again = (recent or old == ~new) if marked else (old == ~new and not recent)
+            if not again:
+                return
+        path = prefix + name
+        reason = classify(path, f"{self.root}/{path}", found, self.settings)
+        state: FileState = reason or (~new if recent else new)
+        if (same and self.reexamine and not reason) or (reason and state == old):
+            return
+        if old is not None:
+            self._count(old, -1)
+        self._count(state, 1)
+        place.files[name] = state
+        if not reason or reason in REPORTED:
+            self._changes[path] = FileChange(path, stat_record(found), reason)
+        elif _is_indexed(old):
+            self._changes[path] = FileChange(path, None)
+
+    def _forget(self, place: Directory, prefix: str, name: str) -> None:
+        """An entry is gone, or is ignored now."""
+        if name in place.files:
+            self._forget_file(place, prefix + name, name)
+        if child := place.dirs.pop(name, None):
+            self._drop(child, f"{prefix}{name}/")
+
+    def _forget_file(self, place: Directory, path: str, name: str) -> None:
+        state = place.files.pop(name)
+        self._count(state, -1)
+        if _is_indexed(state):
+            self._changes[path] = FileChange(path, None)
+
+    def _mind_rules(self, place: Directory, name: str, *, exists: bool) -> None:
+        """Does a change of this entry change what is ignored?"""
+        if name not in RULE_NAMES:
+            return
+        if name in _REREAD:
+            self._todo[place] = True
+        elif name in MARKERS:
+            if place.sealed != exists:
+                self._todo.setdefault(place, False)
+        elif exists != (name in place.files) and any(name in files for files in BESIDE.values()):
+            self._todo.setdefault(place, False)
+
+    # --- one directory -----------------------------------------------------------------------------------------------
+
+    def _list(self, directory: Directory, deep: bool) -> None:
+        prefix = directory.prefix()
+        if prefix is None:
+            return
+        path = self.root if not prefix else f"{self.root}/{prefix[:-1]}"
+        if self._watch(directory, path) and directory.ignore is not None and self.watches is not None:
+            deep = deep or directory.key is not None  # another one than before
+        try:
+            with os.scandir(path) as listing:
+                entries = list(listing)
+        except OSError as error:
+            self._list_failed(directory, prefix, error)
+            return
+        self.troubled.pop(directory, None)
+        if directory.unread:
+            directory.unread = False
+            self._count(UNREADABLE_DIRECTORY, -1)
+        names = {entry.name for entry in entries}
+        ignore = self._rules_of(directory, prefix, path, names)
+        directory.sealed = self.rules.is_sealed(prefix, names)
+        seen: set[str] = set()
+        for entry in () if directory.sealed else entries:
+            name = entry.name
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    if self._is_excluded(directory, prefix, name, names):
+                        continue
+                    if name in directory.files:
+                        self._forget_file(directory, prefix + name, name)
+                    child = directory.dirs.get(name)
+                    if child is None:
+                        self._adopt(directory, name)
+                    elif deep or child.ignore is None:
+                        self._todo[child] = True
+                else:
+                    if ignore.ignored(prefix, name, False):
+                        continue
+                    if name in directory.dirs:
+                        self._drop(directory.dirs.pop(name), f"{prefix}{name}/")
+                    self._record(directory, prefix, name, entry.stat(follow_symlinks=False), marked=False)
+                seen.add(name)
+            except OSError:
+                continue  # gone since, or not to be looked at: then what was known of it is forgotten below
+        for name in [name for name in directory.files if name not in seen]:
+            self._forget_file(directory, prefix + name, name)
+        for name in [name for name in directory.dirs if name not in seen]:
+            self._drop(directory.dirs.pop(name), f"{prefix}{name}/")
+
+    def _list_failed(self, directory: Directory, prefix: str, error: OSError) -> None:
+        if error.errno in (errno.EACCES, errno.EPERM) and directory is not self.top:
+            self._empty(directory, prefix)
+            if not directory.unread:
+                directory.unread = True
+                self._count(UNREADABLE_DIRECTORY, 1)
+        elif error.errno in (errno.ENOENT, errno.ENOTDIR) and directory is not self.top and self._is_root_there():
+            self._empty(directory, prefix)  # the event at its parent says the rest
+        elif directory is self.top or error.errno in (errno.ENOENT, errno.ENOTDIR):
+            self.gone = True
+        else:
+            self.troubled[directory] = error  # an I/O error, no descriptors left: what was known stays, try again
+
+    def _is_root_there(self) -> bool:
+        return os.path.isdir(self.root)
+
+    def _rules_of(self, directory: Directory, prefix: str, path: str, names: set[str]) -> Ignore:
+        parent = directory.parent
+        if parent is None:
+            ignore = self.rules.top(names)
+        else:
+            assert parent.ignore is not None
+            ignore = self.rules.enter(parent.ignore, prefix, path, names)
+        directory.ignore = ignore
+        return ignore
+
+    def _is_excluded(self, place: Directory, prefix: str, name: str, names: set[str] | None) -> bool:
+        if place.sealed or place.ignore is None:
+            return True
+        if self._excluded and prefix + name in self._excluded:
+            return True
+        return self.rules.is_ignored(place.ignore, prefix, name, names)
+
+    def _adopt(self, parent: Directory, name: str) -> Directory:
+        child = parent.dirs[name] = Directory(self, parent, name)
+        self.n_directories += 1
+        self._todo[child] = True
+        return child
+
+    def _watch(self, directory: Directory, path: str) -> bool:
+        """Watch it, idempotently. False: it is the same directory as before, and was watched since."""
+        if self.watches is None:
+            return True
+        old = directory.key
+        key: WatchKey | None = None
+        if self.unwatched_because is None or old is not None:
+            try:
+                key = self.watches.watch(path, directory)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.ENOMEM):
+                    self.unwatched_because = error
+        if self.unwatched_because is not None and key is None:
+            self.unwatched.add(directory)
+        else:
+            self.unwatched.discard(directory)
+        if old is not None:
+            self.watches.unwatch([old])  # the new one came first, so that the watch itself stays
+        directory.key = key
+        self.n_watches += (key is not None) - (old is not None)
+        return key is None or old is None or key[0] != old[0]
+
+    def _empty(self, directory: Directory, prefix: str) -> None:
+        for name in list(directory.files):
+            self._forget_file(directory, prefix + name, name)
+        for name, child in list(directory.dirs.items()):
+            del directory.dirs[name]
+            self._drop(child, f"{prefix}{name}/")
+
+    def _drop(self, directory: Directory, prefix: str) -> None:
+        """A directory left the tree with all below it. It is no entry of its parent any more."""
+        keys: list[WatchKey] = []
+        stack = [(directory, prefix)]
+        while stack:
+            here, prefix = stack.pop()
+            for name, state in here.files.items():
+                self._count(state, -1)
+                if _is_indexed(state):
+                    self._changes[prefix + name] = FileChange(prefix + name, None)
+            stack += [(child, f"{prefix}{name}/") for name, child in here.dirs.items()]
+            if here.key is not None:
+                keys.append(here.key)
+                here.key = None
+            if here.unread:
+                self._count(UNREADABLE_DIRECTORY, -1)
+            here.files, here.dirs = {}, {}
+            self.n_directories -= 1
+            self.unwatched.discard(here)
+            self.troubled.pop(here, None)
+            self._todo.pop(here, None)
+        self.n_watches -= len(keys)
+        if self.watches is not None and keys:
+            self.watches.unwatch(keys)
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def _make(self, prefix: str) -> Directory:
+        """The directory of that path, made where it is not known (and not watched: a listing follows)."""
+        directory = self.top
+        for name in prefix.split("/") if prefix else ():
+            child = directory.dirs.get(name)
+            if child is None:
+                child = directory.dirs[name] = Directory(self, directory, name)
+                self.n_directories += 1
+            directory = child
+        return directory
+
+    def _resolve_doubt(self, path: str, deep: bool) -> None:
+        directory, prefix = self.top, ""
+        for name in path.split("/") if path else ():
+            child = directory.dirs.get(name)
+            if child is None:
+                if self._is_excluded(directory, prefix, name, None):
+                    return
+                # New or gone: its parent's listing tells. A name that is spelled otherwise on the disk (composed or
+                # decomposed letters) is one that we know, so that all there has to be looked at.
+                deep = not name.isascii()
+                break
+            directory = child
+            prefix += name + "/"
+        self._todo[directory] = deep or self._todo.get(directory, False)
+
+    def _count(self, state: FileState, by: int) -> None:
+        if isinstance(state, int):
+            self.n_files += by
+        else:
+            self.skipped[state] = self.skipped.get(state, 0) + by
+
+    def _walk(self, directory: Directory) -> Iterator[Directory]:
+        stack = [directory]
+        while stack:
+            here = stack.pop()
+            yield here
+            stack.extend(here.dirs.values())
+
+
+def list_files(root: str, settings: ScanSettings, exclude: frozenset[str] = frozenset()) -> tuple[FileChange, ...]:
+    """All files of a root as a fresh index would find them, skipped ones with their reason. Watches nothing.
+
+    Raises FileNotFoundError where the root is no directory that can be listed.
+    """
+    tree = Tree(root, WorkspaceRules(root, settings.exclude), settings, exclude=exclude)
+    tree.rescan()
+    tree.work(float("inf"))
+    if tree.gone:
+        raise FileNotFoundError(errno.ENOENT, "no directory that can be listed", root)
+    return tree.take()
+
+
+def _is_indexed(state: FileState | None) -> bool:
+    """Does the index have a record of a file in this state?"""
+    return isinstance(state, int) or state in REPORTED
