@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from codegraphd.daemon.analysis.flow_syntax import DataRules
+from codegraphd.daemon.analysis.flow_syntax import DataRules, Role
 from codegraphd.daemon.analysis.flow_tokens import DataFlow, Draft, SpentError, State
 from codegraphd.daemon.analysis.flow_tree import Forest, Node, Steps, is_default, run
 
@@ -92,8 +92,9 @@ class _Extractor(Draft):
         names, values = self.rules.define[node.type]
         name = node.child(*names)
         value = node.child(*values)
-        if not values and any(child.text == "=" for child in node.children):
-            value = node.children[-1]
+        if not values:  # C#: nothing else stands in a declarator
+            name = name or node.children[0]
+            value = node.children[-1] if any(child.text == "=" for child in node.children) else None
         if name is None or (value is None and node.type in self.rules.valued):
             return None
         return self._bind(name, value)
@@ -105,7 +106,7 @@ class _Extractor(Draft):
                 self.set(index)
             return
         yield self.visit(value)
-        self._flow(name, value, "comesFrom")
+        self._flow(self._pairs(name, value), "comesFrom")
 
     def _assign(self, node: Node) -> Steps | None:
         if node.type not in self.rules.assign:
@@ -120,21 +121,19 @@ class _Extractor(Draft):
 
     def _put(self, node: Node, left: Node, right: Node) -> Steps:
         """Left is computed from right."""
-        if self.rules.grouped:
-            yield from self._all(self._parts(left, right)[1])
-        else:
-            yield self.visit(right)
+        pairs = [(left, right)] if node.type in self.rules.first else self._pairs(left, right)
+        yield from self._all([part for _, part in pairs] if self.rules.grouped else [right])
         if not self.rules.exact and _is_compound(node):
             for index in self.targets(left):
                 self._before(index)
-        self._flow(left, right, "computedFrom")
+        self._flow(pairs, "computedFrom")
 
-    def _flow(self, left: Node, right: Node, relation: str) -> None:
+    def _flow(self, pairs: list[tuple[Node, Node]], relation: str) -> None:
         """The edges from what stands right to what stands left."""
         grouped = self.rules.grouped and relation == "computedFrom"
-        for one, other in self._pairs(left, right):
-            sources = self.variables(other)
-            for index in self.targets(one):
+        for left, right in pairs:
+            sources = self.variables(right)
+            for index in self.targets(left):
                 if grouped:
                     self.edge(index, relation, tuple(sources))
                 else:
@@ -148,19 +147,13 @@ class _Extractor(Draft):
         if places is not None:
             self.edge(index, "comesFrom", places)
 
-    def _parts(self, left: Node, right: Node) -> tuple[list[Node], list[Node]]:
-        lefts = [c for c in left.children if c.type != "," and c.type not in self.syntax.comments]
-        rights = [c for c in right.children if c.type != "," and c.type not in self.syntax.comments]
-        if len(lefts) != len(rights):
-            return [left], [right]
-        return lefts or [left], rights or [right]
-
     def _pairs(self, left: Node, right: Node) -> list[tuple[Node, Node]]:
-        if self.rules.grouped:
-            return list(zip(*self._parts(left, right), strict=True))
-        if left.type in self.rules.pairs and right.type in self.rules.pairs:
-            lefts, rights = left.named_children(), right.named_children()
-            if len(lefts) == len(rights):
+        """What flows into what: element by element where both sides have as many."""
+        pairs, comments = self.rules.pairs, self.syntax.comments
+        if self.rules.grouped or (left.type in pairs and right.type in pairs):
+            lefts = [c for c in left.children if c.type != "," and c.type not in comments]
+            rights = [c for c in right.children if c.type != "," and c.type not in comments]
+            if lefts and len(lefts) == len(rights):
                 return list(zip(lefts, rights, strict=True))
         return [(left, right)]
 
@@ -283,7 +276,7 @@ class _Extractor(Draft):
         if known is not None:  # its edges from this state are there already, in the same outer loop
             self.states = known.copy()
             return
-        mark = len(self.edges)
+        mark, entry = len(self.edges), self.copy()
         rules = self.rules
         clause = node.child_of_type("range_clause") or node
         if node.type in rules.each and clause.child(*rules.each[node.type][0]) is not None:
@@ -293,8 +286,14 @@ class _Extractor(Draft):
         else:
             for _ in range(2):
                 yield from self._all(node.children)
+        if not rules.exact and self._may_pass_by(node):
+            self.states = self.unite([self.states, entry])
         self.edges[mark:] = self._merged(mark)
         self.walked[key] = self.states.copy()
+
+    def _may_pass_by(self, node: Node) -> bool:
+        """Whether the loop's body may not be entered at all."""
+        return self.syntax.roles.get(node.type) in (Role.WHILE, Role.FOR, Role.FOREACH)
 
     def _each(self, node: Node, clause: Node) -> Steps:
         lefts, rights = self.rules.each[node.type]

@@ -92,7 +92,7 @@ class Draft:
             if skip or node.type in self.syntax.comments:
                 continue
             if not node.children:
-                if node.end > node.start:  # a leaf that the parser made up has no text
+                if not node.text.isspace() and node.text:  # no line ends, and nothing that the parser made up
                     self.leaves.append(node)
                     self.is_variable.append(node.type != node.text)
                     node.last += 1
