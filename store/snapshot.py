@@ -249,6 +249,16 @@ class Snapshot:
         raw = self._txn.get(root_counter(root), db=self._t.counts)
         return codec.decode_counts(raw) if raw is not None else (0, 0, 0, 0)
 
+    def cache_usage(self) -> vectors.Usage:
+        """How many vectors the embedding cache holds, and their bytes."""
+        return vectors.usage(self._txn, self._t)
+
+    def check(self) -> list[str]:
+        """What does not agree in the store, one sentence each; empty: all is well. Reads everything."""
+        from codegraphd.store.check import check
+
+        return check(self)
+
     # --- helpers -----------------------------------------------------------------------------------------------------
 
     def _all_roots(self) -> list[RootRecord]:
