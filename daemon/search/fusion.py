@@ -18,7 +18,7 @@ Ranking = Sequence[tuple[int, float]]  # (unit id, score), best first
 MEANING: Mapping[Kind, float] = {"name": 0.3, "keywords": 0.6, "sentence": 0.7}
 
 _NAME = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|::|->|#|/)[A-Za-z_$~][\w$]*)*(?:\(\))?")
-_CODE_LIKE = re.compile(r"_|[a-z][A-Z]|::|->|\(\)|\w\.\w|\d")
+_CODE_LIKE = re.compile(r"_|[a-z][A-Z]|[A-Z]{2}[a-z]|::|->|\(\)|\w\.\w|\d")
 _SMALL_WORD = re.compile(
     r"\b(?:an?|the|of|to|in|on|for|with|from|into|by|is|are|be|does|do|how|what|where|which|when|why|who|that|this|"
     r"its?|all|and|or|if|not)\b",

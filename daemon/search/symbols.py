@@ -2,7 +2,7 @@
 
 A name is matched in this order, and the first rule that finds anything in a root is the last one asked:
 
-    1. the name or the qualified name, exactly     load   Config.load   config::Config::load
+    1. the name or the qualified name, exactly     load   Config.load   app.config.Config.load (app/config.py)
     2. the same, whatever the case                 config.LOAD
     3. the name's beginning                        loa
     4. any part of the qualified name              onfig.lo
@@ -13,6 +13,7 @@ A pattern with `*`, `?` or `[` is a glob over names, or over qualified names whe
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -105,7 +106,8 @@ def _exactly(index: Names, root: int, symbol: str, ignore_case: bool) -> list[Un
     ending, whole = [], []
     for unit in _units(index, sorted(ids)):
         have = [fold(part) for part in _parts(unit.unit.qualname)]
-        if have[-len(wanted) :] == wanted or fold(unit.unit.name) == fold(symbol):
+        places = [fold(part) for part in re.split(r"[/.]", os.path.splitext(unit.path)[0])]
+        if (places + have)[-len(wanted) :] == wanted or fold(unit.unit.name) == fold(symbol):
             ending.append(unit)
             if have == wanted and len(wanted) > 1:
                 whole.append(unit)
