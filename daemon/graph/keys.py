@@ -62,6 +62,13 @@ def tag_of(value: int) -> int:
     return value >> _TAG_SHIFT
 
 
+def local_name(binding: Binding) -> str:
+    """The name under which a binding is found: "*" for stars, the first of a dotted one (`import a.b` binds a)."""
+    if binding.member == "*" and binding.local in {"", "*"}:
+        return "*"
+    return binding.local.partition(".")[0] if binding.local != "." else "*"
+
+
 def ids_of(values: Sequence[int]) -> tuple[int, ...]:
     """The ids among the values of a key. Values come in ascending order, so facts stand behind."""
     if not values or values[-1] < FACT_MIN:
@@ -84,11 +91,6 @@ def class_fact(record: UnitRecord, package: str) -> int:
 def is_class(record: UnitRecord) -> bool:
     """Whether the unit's definition comes with a CLASS fact."""
     return record.unit.kind in CLASS_KINDS
-
-
-def words(text: str) -> frozenset[str]:
-    """The words of a table that is written as a text."""
-    return frozenset(text.split())
 
 
 def parent_path(path: str) -> str:

@@ -8,8 +8,8 @@ How a dependence on another file's contents is expressed in keys is told in `key
 The order for a reference: inner scopes and their imports; the enclosing class for `self` and its like, then its bases;
 the written type of what stands before the name; what that scope denotes by imports and by names. What these settle is
 an edge, STRONG, or CRITICAL for inheritance, decorators, declarations and containment. What they leave open is a
-mention, matched by name when somebody asks. What an import leads out of the root with, and what the language itself
-has built in, is neither.
+mention, matched by name when somebody asks. What an import leads out of the root with is
+neither.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ from codegraphd.daemon.graph.keys import (
     fact,
     is_class,
     key,
+    local_name,
     names_fact,
 )
 from codegraphd.daemon.graph.projects import definitions_of_project, is_project
+from codegraphd.daemon.graph.resolve_c import CRules
+from codegraphd.daemon.graph.resolve_dotted import CSharpRules, JavaRules
+from codegraphd.daemon.graph.resolve_go import GoRules
 from codegraphd.daemon.graph.resolve_js import JsRules
 from codegraphd.daemon.graph.resolve_names import Memo, Names, Rules, Target, View
 from codegraphd.daemon.graph.resolve_python import PythonRules
+from codegraphd.daemon.graph.resolve_rust import RustRules
 from codegraphd.store.records import Binding, Edge, Facts, FileRecord, Reference, Strength, UnitRecord
 
 __all__ = ["Memo", "Resolution", "View", "definitions", "resolve"]
@@ -40,6 +45,11 @@ __all__ = ["Memo", "Resolution", "View", "definitions", "resolve"]
 RULES: dict[str, Rules] = {
     "python": PythonRules(),
     "js": JsRules(),
+    "java": JavaRules(),
+    "csharp": CSharpRules(),
+    "go": GoRules(),
+    "rust": RustRules(),
+    "c": CRules(),
 }
 _CRITICAL = frozenset({"inherit", "implement", "decorate", "declare", "contain"})
 # Where the header of a unit is looked up: outside of the unit.
@@ -82,10 +92,8 @@ def definitions(
                 pairs.add((name, class_fact(record, facts.package)))
     imports: dict[str, list[Binding]] = {}
     for binding in facts.bindings:
-        if binding.source == -1:
-            local = "*" if binding.member == "*" and binding.local in {"", "*"} else binding.local
-            if local:
-                imports.setdefault(local, []).append(binding)
+        if binding.source == -1 and (local := local_name(binding)):
+            imports.setdefault(local, []).append(binding)
     for local, bindings in imports.items():
         pairs.add((key(f"n\0{path}\0{local}"), names_fact(file_id, bindings)))
     return sorted(pairs)
@@ -148,11 +156,11 @@ class _Found:
             self._known[what] = target
         if target.units:
             kind = ref.kind
-            if kind == "call" and target.has_members and names.rules.call_makes:
-                kind = "instantiate"
+            if names.rules.call_makes and kind in {"call", "instantiate"}:
+                kind = "instantiate" if target.has_members else "call"
             for unit_id in target.units:
                 self.add(source, unit_id, kind, order)
-        elif not (target.external or target.modules) and (ref.scope or ref.name not in names.rules.builtins):
+        elif not (target.external or target.modules):
             self._mentions.setdefault(source, set()).add((self._family, ref.name, ref.kind))
 
     def resolution(self) -> Resolution:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from codegraphd.daemon.graph.keys import PLACE, Pair, class_fact, fact, is_class, join, key, parent_path, words
+from codegraphd.daemon.graph.keys import PLACE, Pair, class_fact, fact, is_class, join, key, parent_path
 from codegraphd.daemon.graph.projects import Project
 from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Names, Rules, Target
 from codegraphd.store.records import Binding, Facts, UnitRecord
@@ -26,21 +26,6 @@ _EXTENSIONS = (
 )  # fmt: skip
 _BUILT = ("dist", "lib", "build", "out", "es", "esm", "cjs", "umd", "types", "typings")
 _MAX_EXTENDS = 8
-
-_BUILTINS = words(
-    """Array ArrayBuffer Atomics BigInt Boolean DataView Date Error EvalError Float32Array Float64Array Function
-    Infinity Int8Array Int16Array Int32Array Intl JSON Map Math NaN Number Object Promise Proxy RangeError
-    ReferenceError Reflect RegExp Set SharedArrayBuffer String Symbol SyntaxError TypeError URIError Uint8Array
-    Uint8ClampedArray Uint16Array Uint32Array WeakMap WeakRef WeakSet arguments console decodeURI decodeURIComponent
-    encodeURI encodeURIComponent eval escape unescape globalThis isFinite isNaN parseFloat parseInt undefined require
-    import module exports process Buffer setTimeout clearTimeout setInterval clearInterval setImmediate queueMicrotask
-    structuredClone fetch window document navigator location alert Event EventTarget AbortController AbortSignal URL
-    URLSearchParams TextEncoder TextDecoder FormData Blob File Headers Request Response WebSocket Worker
-    MutationObserver Node Element HTMLElement requestAnimationFrame cancelAnimationFrame
-    any unknown never void string number boolean object symbol bigint null Record Partial Required Readonly Pick Omit
-    Exclude Extract NonNullable ReturnType Parameters InstanceType Awaited PromiseLike ReadonlyArray Iterable Iterator
-    IterableIterator AsyncIterable AsyncIterator AsyncGenerator Generator ArrayLike ThisType Uppercase Lowercase"""
-)
 
 
 def stem_of(path: str) -> tuple[str, str]:
@@ -53,7 +38,6 @@ def stem_of(path: str) -> tuple[str, str]:
 
 
 class JsRules(Rules):
-    builtins = _BUILTINS
     exports = True
 
     def definitions(self, path: str, file_id: int, facts: Facts, units: Sequence[UnitRecord]) -> Iterator[Pair]:

@@ -12,7 +12,7 @@ something outside of this root.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from codegraphd.daemon.graph.keys import (
@@ -25,6 +25,7 @@ from codegraphd.daemon.graph.keys import (
     ids_of,
     is_class,
     key,
+    local_name,
     tag_of,
 )
 from codegraphd.daemon.graph.projects import Project, project_of
@@ -59,6 +60,19 @@ NOTHING = Target()
 EXTERNAL = Target(external=True)
 
 
+def merge(targets: Iterable[Target]) -> Target:
+    """All of them as one."""
+    kept = [target for target in dict.fromkeys(targets) if target != NOTHING]
+    if len(kept) < 2:
+        return kept[0] if kept else NOTHING
+    return Target(
+        tuple(dict.fromkeys(unit_id for target in kept for unit_id in target.units)),
+        tuple(dict.fromkeys(module for target in kept for module in target.modules)),
+        any(target.has_members for target in kept),
+        all(target.external for target in kept),
+    )
+
+
 class Entry(NamedTuple):
     """What a file has under one name."""
 
@@ -89,7 +103,6 @@ class Memo:
 class Rules:
     """One language family. The defaults are those of a language without imports."""
 
-    builtins: frozenset[str] = frozenset()  # names that need no definition in the root
     class_scope = False  # members of an enclosing class are visible by their bare name
     exports = False  # importers see only what is marked as exported
     call_makes = False  # calling a class instantiates it
@@ -114,16 +127,34 @@ class Rules:
         """Members that the class itself has under a name, wherever they are defined."""
         return names.in_file(record.path, f"{record.unit.qualname}.{name}")
 
-    def bases(self, names: Names, record: UnitRecord) -> Iterable[str]:
-        """Names of what the class inherits from."""
-        return record.unit.bases
+    def bases(self, names: Names, record: UnitRecord) -> Iterable[tuple[UnitRecord, str]]:
+        """What the class inherits from: names, each with the unit in whose header it is written."""
+        return [(record, base) for base in record.unit.bases]
+
+    def visible(self, names: Names, source: int, name: str) -> Target:
+        """A name that no scope inside of this file has."""
+        return names.top(names.path, name)
+
+    def visible_from(self, names: Names, record: UnitRecord, name: str) -> Target:
+        """A name in the header of a class of another file: beside or around the class, then at the file's top."""
+        outer = record.unit.qualname.rpartition(".")[0]
+        while outer:
+            target = names.in_file(record.path, f"{outer}.{name}")
+            if target.units:
+                return target
+            outer = outer.rpartition(".")[0]
+        return names.top(record.path, name)
 
     def extra_edges(self, names: Names) -> Iterable[tuple[int, int, str]]:
         """Edges (source unit, target unit, kind) of this file that come from no reference."""
         return ()
 
     def scope_head(self, names: Names, source: int, head: str) -> Target:
-        """What the first name of a scope denotes where it is no local name: `crate`, `::`, a package's full name."""
+        """What the first name of a scope denotes where it is no name in sight: `crate`, a module beside the file."""
+        return NOTHING
+
+    def qualified(self, names: Names, source: int, parts: Sequence[str]) -> Target:
+        """What a whole scope denotes whose first name is nothing in sight: a full name with its package."""
         return NOTHING
 
 
@@ -142,15 +173,18 @@ class Names:
         self._qualified: dict[str, list[UnitRecord]] = {}
         for i, record in enumerate(self.units):
             if record.unit.kind not in NAMELESS_KINDS:
-                self.children.setdefault((record.unit.parent, record.unit.name), []).append(i)
+                parent = record.unit.parent
+                if parent >= 0 and self.units[parent].unit.kind == "file":
+                    parent = -1
+                self.children.setdefault((parent, record.unit.name), []).append(i)
                 self._qualified.setdefault(record.unit.qualname, []).append(record)
         self.bindings: dict[tuple[int, str], tuple[Binding, ...]] = {}  # (index of unit or -1, local) -> bindings
         for b in self.facts.bindings:
-            at = (b.source, "*" if b.member == "*" and b.local in {"", "*"} else b.local)
+            at = (b.source, local_name(b))
             self.bindings[at] = (*self.bindings.get(at, ()), b)
         self._looked: dict[str, tuple[int, ...]] = {}
         self._top: dict[tuple[str, str, bool], Target] = {}
-        self._followed: dict[tuple[str, str, str, str], Target] = {}
+        self._followed: dict[tuple[str, int, str, str, str], Target] = {}
         self._scopes: dict[tuple[int, str], Target] = {}
         self._members: dict[tuple[Target, str], Target] = {}
         self._projects: dict[str, Project | None] = {}
@@ -216,12 +250,25 @@ class Names:
         if known is None:
             facts = self._facts_at(path)
             top = [] if facts is None else [b for b in facts.bindings if b.source == -1]
-            if local == "*":
-                known = tuple([b for b in top if b.member == "*" and b.local in {"", "*"}])
-            else:
-                known = tuple([b for b in top if b.local == local])
+            known = tuple([b for b in top if local_name(b) == local])
             self.memo.put(value, known)
         return known
+
+    def covered(self, path: str, text: str, keep: Callable[[Binding], bool]) -> tuple[Binding, ...]:
+        """Those bindings of a file that the NAMES fact under a key covers: `keep` is what the definer chose them by."""
+        value = next((value for value in self.look(text) if tag_of(value) == NAMES), 0)
+        if not value:
+            return ()
+        known = self.memo.bindings.get(value)
+        if known is None:
+            facts = self._facts_at(path)
+            known = () if facts is None else tuple([b for b in facts.bindings if keep(b)])
+            self.memo.put(value, known)
+        return known
+
+    def index_of(self, record: UnitRecord) -> int:
+        """Where a unit of this file stands in `units`."""
+        return self._index[record.id]
 
     def project(self, path: str) -> Project | None:
         """What the project file at `path` says; None where there is none."""
@@ -230,15 +277,8 @@ class Names:
         return self._projects[path]
 
     def _project(self, path: str) -> Project | None:
-        values = [value for value in self.look(f"j\0{path}") if tag_of(value) == NAMES]
-        if not values:
-            return None
-        bindings = self.memo.bindings.get(values[0])
-        if bindings is None:
-            facts = self._facts_at(path)
-            bindings = () if facts is None else facts.bindings
-            self.memo.put(values[0], bindings)
-        return project_of(path, bindings)
+        bindings = self.covered(path, f"j\0{path}", lambda _binding: True)
+        return project_of(path, bindings) if bindings or self.look(f"j\0{path}") else None
 
     def package_of(self, path: str) -> str:
         """The package that a file declares. Of another file: only where a CLASS fact of it was looked up."""
@@ -309,7 +349,8 @@ class Names:
 
     def follow(self, path: str, binding: Binding) -> Target:
         """What an import of the file at `path` brings in."""
-        at = (path, binding.local, binding.module, binding.member)
+        source = binding.source if path == self.path else -1
+        at = (path, source, binding.local, binding.module, binding.member)
         found = self._followed.get(at)
         if found is None:
             self._followed[at] = NOTHING
@@ -330,11 +371,11 @@ class Names:
     def _member(self, container: Target, name: str) -> Target:
         if container.external:
             return EXTERNAL
-        if container.has_members:
-            for unit_id in container.units:
-                target = self.class_member(unit_id, name)
-                if target.units or target.modules:
-                    return target
+        if container.has_members:  # several units: all of them, as their ids say nothing of an order
+            found = [self.class_member(unit_id, name) for unit_id in container.units]
+            merged = merge(found)
+            if merged.units or merged.modules:
+                return merged
         outside = NOTHING
         for module in container.modules:
             target = self.rules.module_member(self, module, name, set())
@@ -356,30 +397,26 @@ class Names:
                 if target.units or target.modules:
                     return target
             above = False
-            fresh = []
-            for base in self.rules.bases(self, record):
-                for base_id in self.base(record, base).units:
-                    if base_id not in seen:
-                        seen.add(base_id)
-                        fresh.append(base_id)
-            stack += reversed(fresh)
+            above_it: list[int] = []
+            for place, base in self.rules.bases(self, record):
+                fresh = [base_id for base_id in self.base(place, base).units if base_id not in seen]
+                seen.update(fresh)
+                above_it += sorted(fresh, key=self._order)
+            stack += reversed(above_it)
         return NOTHING
+
+    def _order(self, unit_id: int) -> tuple[str, str, str, int]:
+        """Ids are opaque: what needs an order takes it from the keys of the units."""
+        record = self.unit(unit_id)
+        return record.key if record is not None else ("", "", "", 0)
 
     def base(self, record: UnitRecord, base: str) -> Target:
         """What a name in the header of a class denotes, seen from where that class stands."""
         head, *rest = type_parts(base)
-        if not head:
-            return NOTHING
-        target = NOTHING
         if record.id in self._index:
-            target = self.bare(self.units[self._index[record.id]].unit.parent, head)
-        else:
-            outer = record.unit.qualname.rpartition(".")[0]
-            while outer and not target.units:  # a class beside or around it
-                target = self.in_file(record.path, f"{outer}.{head}")
-                outer = outer.rpartition(".")[0]
-            if not target.units:
-                target = self.top(record.path, head)
+            index = self._index[record.id]
+            return self.dotted(self.units[index].unit.parent, base)
+        target = self.rules.visible_from(self, record, head) if head else NOTHING
         for name in rest:
             target = self.member(target, name)
         return target
@@ -414,7 +451,7 @@ class Names:
             at, first = unit.parent, False
         if (children := self.children.get((-1, name))) is not None:
             return self._own(children)
-        return self.top(self.path, name)
+        return self.rules.visible(self, source, name)
 
     def _own(self, indices: Sequence[int]) -> Target:
         records = [self.units[i] for i in indices]
@@ -438,9 +475,15 @@ class Names:
         return found
 
     def _dotted(self, source: int, parts: Sequence[str]) -> Target:
+        if not parts[0]:
+            return NOTHING
         target = self.bare(source, parts[0])
+        if target == NOTHING and parts[0] in _SELVES and (index := self.enclosing_class(source)) != -1:
+            target = Target((self.units[index].id,), (), has_members=True)
         if target == NOTHING:
             target = self.rules.scope_head(self, source, parts[0])
+        if target == NOTHING and len(parts) > 1:
+            return self.rules.qualified(self, source, parts)
         for name in parts[1:]:
             if target == NOTHING:
                 return NOTHING
@@ -449,19 +492,17 @@ class Names:
 
     def scoped(self, source: int, scope: str, name: str, receiver: str) -> Target:
         """`scope.name`, where `receiver` is the written type of the scope ("": not written)."""
-        head = scope.partition(".")[0].partition("(")[0]
-        if head in _SELVES or head in _SUPERS:
+        is_super = scope in _SUPERS
+        if is_super or scope in _SELVES:
             index = self.enclosing_class(source)
-            if index != -1 and scope in {head, f"{head}()"}:
-                target = self.class_member(self.units[index].id, name, above=head in _SUPERS)
+            if index != -1:
+                target = self.class_member(self.units[index].id, name, above=is_super)
                 if target.units or target.modules:
                     return target
         if receiver:
             container = self.dotted(source, receiver)
             if container != NOTHING:
                 return self.member(container, name)
-        if head in _SELVES or head in _SUPERS:
-            return NOTHING
         return self.member(self.dotted(source, scope), name)
 
 

@@ -15,7 +15,6 @@ then the root that shares most with it. A name of the standard library is taken 
 
 from __future__ import annotations
 
-import builtins
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -39,7 +38,6 @@ def module_parts(path: str) -> list[str]:
 
 
 class PythonRules(Rules):
-    builtins = frozenset(dir(builtins)) | {"__file__", "__name__", "reveal_type"}
     call_makes = True
 
     def definitions(self, path: str, file_id: int, facts: Facts, units: Sequence[UnitRecord]) -> Iterator[Pair]:
@@ -85,7 +83,7 @@ class PythonRules(Rules):
     def _plain(self, names: Names, path: str, binding: Binding, handle: str) -> Target:
         """`import a.b.c` binds a, and a.b.c where it says `as`."""
         first, dot, _ = binding.module.partition(".")
-        if not dot or binding.local not in {first, binding.module}:
+        if not dot or binding.local != binding.module:
             return Target(modules=(handle,)) if handle else EXTERNAL
         top = self._module(names, path, first)
         if top:

@@ -102,16 +102,16 @@ class World:
         *,
         resolving: bool = True,
     ) -> None:
-        """Add or change a file. Units keep their ids by (kind, qualified name, ordinal)."""
+        """Add or change a file. Units keep their ids by (qualified name, ordinal), whatever becomes of them."""
         file_id = self._paths.get(path)
-        known: dict[tuple[str, str, int], int] = {}
+        known: dict[tuple[str, int], int] = {}
         if file_id is None:
             file_id = self._new_id()
         else:
             for id in self._by_id[file_id].units:
                 old = self._units.pop(id)
-                known[old.unit.kind, old.unit.qualname, old.unit.ordinal] = id
-        ids = [known.get((u.kind, u.qualname, u.ordinal)) or self._new_id() for u in units]
+                known[old.unit.qualname, old.unit.ordinal] = id
+        ids = [known.get((u.qualname, u.ordinal)) or self._new_id() for u in units]
         for id, u in zip(ids, units, strict=True):
             parent = ids[u.parent] if u.parent >= 0 else 0
             self._units[id] = UnitRecord(id, ROOT, file_id, path, language, parent, u)
@@ -228,7 +228,7 @@ class World:
         """The same files in another world, resolved from scratch, with other ids."""
         other = World()
         other._next = 10_000
-        for path in sorted(self._paths, key=lambda path: digest(path)):
+        for path in sorted(self._paths, key=digest):
             file = self._by_id[self._paths[path]]
             facts = self._facts[file.id]
             other.put(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from codegraphd.daemon.graph.projects import project_bindings
 
+KINDS = {"rust": ["struct", "impl", "trait", "module"], "cpp": ["class", "namespace"], "csharp": ["class", "namespace"]}
 NAMES = ["A", "B", "f", "g"]
 SCOPES = ["", "", "", "self", "A", "B", "m", "n.A", "super"]
 
@@ -28,9 +29,44 @@ POOLS: dict[str, tuple[list[str], list[str], list[str], list[str]]] = {
         ["", "A", "f", "default", "*", "n"],
         [""],
     ),
+    "java": (
+        ["a/A.java", "a/B.java", "b/A.java", "b/B.java"],
+        ["a", "b", "a.A", "a.B", "java.util", "a.A.B"],
+        ["", "A", "B", "f", "*"],
+        ["a", "b", ""],
+    ),
+    "csharp": (
+        ["A.cs", "B.cs", "c/A.cs", "c/B.cs"],
+        ["a", "a.b", "a.A", "System"],
+        ["", "*", "A"],
+        ["a", "a.b", ""],
+    ),
+    "go": (
+        ["m/a.go", "m/b.go", "m/a_test.go", "x/n/a.go", "x/n/b.go"],
+        ["x.io/r/m", "x.io/r/n", "n", "m", "fmt", "./n"],
+        ["", "", "*"],
+        ["m", "n", "m_test"],
+    ),
+    "rust": (
+        ["src/lib.rs", "src/main.rs", "src/m.rs", "src/n/mod.rs", "src/n/m.rs", "k/src/lib.rs", "k/src/m.rs"],
+        ["crate", "crate::m", "super", "self::m", "k", "k::m", "crate::n::m", "std::io", "super::super", "m"],
+        ["", "A", "f", "m", "*"],
+        [""],
+    ),
+    "cpp": (
+        ["m.h", "m.cpp", "n.h", "p/m.h", "p/n.cpp", "include/p/m.h"],
+        ["m.h", "n.h", "p/m.h", "../m.h", "vector", "./n.h"],
+        ["", "", "*"],
+        [""],
+    ),
 }  # fmt: skip
 
 PROJECTS: dict[str, dict[str, list[str]]] = {
+    "go": {"go.mod": ["module x.io/r"], "x/go.mod": ["module x.io/r", "module n\nreplace x.io/r => ../"]},
+    "rust": {
+        "Cargo.toml": ["[package]\nname='k'", "[package]\nname='r'\n[dependencies]\nm={path='k', package='k'}"],
+        "k/Cargo.toml": ["[package]\nname='k'\n[lib]\npath='src/m.rs'", "[package]\nname='m'"],
+    },
     "python": {
         "pyproject.toml": ["[project]\nname='m'", "[project]\nname='p'\n[tool.setuptools.package-dir]\np='src'"]
     },
@@ -55,10 +91,15 @@ def contents(draw: st.DrawFn, language: str, make: Any) -> dict[str, Any]:
     for name in draw(st.lists(st.sampled_from(NAMES), max_size=3, unique=True)):
         if name.isupper():
             bases = draw(st.lists(st.sampled_from(["A", "B", "m.A", "n"]), max_size=2, unique=True))
-            units.append(make.unit(draw(st.sampled_from(["class", "interface"])), name, bases=bases))
+            units.append(
+                make.unit(draw(st.sampled_from(KINDS.get(language, ["class", "interface"]))), name, bases=bases)
+            )
             parent = len(units) - 1
-            for method in draw(st.lists(st.sampled_from(["f", "g", "A"]), max_size=2, unique=True)):
-                units.append(make.unit("method", f"{name}.{method}", parent))
+            methods = draw(st.lists(st.sampled_from(["f", "g", "A"]), max_size=2, unique=True))
+            units += [
+                make.unit("method", f"{name}.{method}", parent, flags=draw(st.sampled_from([0, make.Flag.DECLARATION])))
+                for method in methods
+            ]
         else:
             flags = draw(st.sampled_from([0, make.Flag.DECLARATION, make.Flag.STATIC]))
             signature = draw(st.sampled_from(["", "export default function"]))
