@@ -33,7 +33,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import IO, Any, Protocol
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
+
 from codegraphd.daemon.child import child_streams, write_frame
 from codegraphd.store.records import Binding, Module, Reference, Stat, Unit, Words
 

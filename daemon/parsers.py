@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import psutil
+
 from codegraphd.daemon.child import Child
 from codegraphd.daemon.parser_process import ANALYSIS, module_from_wire, pack, skipped_module, unpack
 from codegraphd.store.records import Module, Stat
