@@ -201,7 +201,7 @@ def as_toml(config: Config) -> str:
     lines: list[str] = []
     for name, keys in as_table(config).items():
         lines.append(f"[{name}]")
-        lines += [f"{key} = {_toml(value)}" for key, value in keys.items()]
+        lines += [f"{key} = {as_toml_value(value)}" for key, value in keys.items()]
         lines.append("")
     return "\n".join(lines)
 
@@ -220,7 +220,7 @@ def _section(name: str, default: Any, given: Mapping[str, Any], path: str) -> An
             wrong = value if isinstance(value, list) else [value]
             wrong = [item for item in wrong if isinstance(item, str) and item not in rule.choices]
             near = _nearest(wrong[0], rule.choices) if wrong else ""
-            raise ConfigError(f"{where} = {_shown(_toml(value))}: allowed is {rule.allowed}{near}") from None
+            raise ConfigError(f"{where} = {_shown(as_toml_value(value))}: allowed is {rule.allowed}{near}") from None
     return dataclasses.replace(default, **values)
 
 
@@ -239,7 +239,7 @@ def _shown(text: str) -> str:
     return plain if len(plain) <= 80 else plain[:77] + "..."
 
 
-def _toml(value: Any) -> str:
+def as_toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -247,7 +247,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(as_toml_value(item) for item in value) + "]"
     return str(value)
 
 

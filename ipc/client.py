@@ -68,8 +68,9 @@ class Client:
             try:
                 return cls(_connect(address, timeout), address)
             except OSError as error:
-                reason = reason or f"{error.strerror or error} ({address})"
-        raise Unreachable(f"no daemon answers: {reason}")
+                gone = isinstance(error, FileNotFoundError | ConnectionRefusedError)
+                reason = reason or ("" if gone else f" ({error.strerror or error})")
+        raise Unreachable(f"no daemon answers at {addresses[0]}{reason}")
 
     def call(self, method: str, /, *, deadline: float | None = None, **params: Any) -> Any:
         """The result of one request. Parameters that are None are left out.
@@ -101,6 +102,13 @@ class Client:
             raise RemoteError(code, message)
         return result
 
+    def is_answered(self, msgid: int, *, within: float) -> bool:
+        """Whether the answer to a request that was sent is there, after waiting for it up to `within` seconds."""
+        end = time.monotonic() + within
+        while msgid not in self._answers and self._read(end):
+            pass
+        return msgid in self._answers
+
     def cancel(self, msgid: int) -> None:
         """The daemon stops work on that request; what it still answers to it is dropped."""
         self._waiting.discard(msgid)
@@ -119,10 +127,10 @@ class Client:
                     return
             yield self._notices.popleft()
 
-    def hello(self) -> dict[str, Any]:
+    def hello(self, *, deadline: float = 10.0) -> dict[str, Any]:
         """What the daemon is: `version`, `protocol`, `pid`, `methods`; asked once for a connection."""
         if self._hello is None:
-            self._hello = dict(self.call("hello", client=f"codegraphd {VERSION}", deadline=10.0))
+            self._hello = dict(self.call("hello", client=f"codegraphd {VERSION}", deadline=deadline))
         return self._hello
 
     def is_same_version(self) -> bool:
