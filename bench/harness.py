@@ -70,11 +70,11 @@ class Report:
         print(_line(figure), flush=True)
 
     def spread(self, name: str, samples_s: Sequence[float], *, target_p95: float | None = None, note: str = "") -> None:
-        """p50, p95 and p99 of durations in seconds, told in milliseconds; the target is for p95."""
+        """p50, p95 and p99 of durations in seconds, told in milliseconds; the target, in seconds, is for p95."""
         told = f"{len(samples_s)} samples" + (f"; {note}" if note else "")
         for share, target in ((50, None), (95, target_p95), (99, None)):
             value = percentile(samples_s, share) * 1000 if samples_s else None
-            self.add(f"{name} p{share}", value, "ms", target=target, note=told)
+            self.add(f"{name} p{share}", value, "ms", target=None if target is None else target * 1000, note=told)
 
     def failed(self, name: str, error: BaseException) -> None:
         self.add(name, None, "", note=f"{type(error).__name__}: {error}"[:300])
