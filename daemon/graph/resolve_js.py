@@ -38,8 +38,6 @@ def stem_of(path: str) -> tuple[str, str]:
 
 
 class JsRules(Rules):
-    exports = True
-
     def definitions(self, path: str, file_id: int, facts: Facts, units: Sequence[UnitRecord]) -> Iterator[Pair]:
         stem = stem_of(path)[0]
         names = [stem]
@@ -55,10 +53,12 @@ class JsRules(Rules):
                     yield key(f"jd\0{path}"), class_fact(record, facts.package)
 
     def follow(self, names: Names, path: str, binding: Binding) -> Target:
-        if not binding.module:  # `export { a as b }`: a name of this file, or of one of its imports
-            if binding.member in {"", binding.local}:
-                return self._local(names, path, binding)
-            return names.top(path, binding.member)
+        if not binding.module:  # `export { a as b }`, `import A = B.C`: a name of this file, or of one of its imports
+            first, *rest = binding.member.split(".")
+            target = NOTHING if first == binding.local else names.top(path, first)
+            for name in rest:
+                target = names.member(target, name)
+            return target
         handle = self._specifier(names, path, binding.module)
         if handle is None:
             return EXTERNAL
@@ -70,13 +70,6 @@ class JsRules(Rules):
             whole = self._default(names, handle)
             return Target(whole.units, (handle,), whole.has_members)
         return self.module_member(names, handle, binding.member, set())
-
-    def _local(self, names: Names, path: str, binding: Binding) -> Target:
-        """`export { a }` of an imported a: the other binding of that name."""
-        for other in names.entry(path, binding.local).bindings:
-            if other.module:
-                return names.follow(path, other)
-        return NOTHING
 
     def module_member(self, names: Names, module: str, name: str, seen: set[str]) -> Target:
         if name == "default":

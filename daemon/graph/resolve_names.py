@@ -104,7 +104,6 @@ class Rules:
     """One language family. The defaults are those of a language without imports."""
 
     class_scope = False  # members of an enclosing class are visible by their bare name
-    exports = False  # importers see only what is marked as exported
     call_makes = False  # calling a class instantiates it
 
     def definitions(self, path: str, file_id: int, facts: Facts, units: Sequence[UnitRecord]) -> Iterable[Pair]:
@@ -318,11 +317,8 @@ class Names:
         entry = self.entry(path, name)
         if entry.units:
             return Target(entry.units, (), entry.has_members)
-        hidden = importing and self.rules.exports
         outside = NOTHING
         for binding in entry.bindings:
-            if hidden and not binding.exported:
-                continue
             target = self.follow(path, binding)
             if target.units or target.modules:
                 return target
@@ -334,10 +330,9 @@ class Names:
             if target.units or target.modules:
                 return target
         for binding in self.entry(path, "*").bindings:
-            if not (hidden and not binding.exported):
-                target = self._through(self.follow(path, binding), name, seen)
-                if target.units or target.modules:
-                    return target
+            target = self._through(self.follow(path, binding), name, seen)
+            if target.units or target.modules:
+                return target
         return NOTHING
 
     def _through(self, container: Target, name: str, seen: set[str]) -> Target:

@@ -1,0 +1,106 @@
+"""Case files of `tests/data/resolve`: small projects, and exactly the edges that their sources show.
+
+A case begins with `=== what it shows`. `[file PATH]` begins a file, `[edges]` the expected edges less containment,
+each "path:qualname -> path:qualname kind strength" (an overload's ordinal follows as #n), `[mentions]`, where it stands,
+the references left to be matched by name: "path:qualname ? name kind".
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codegraphd.daemon.analysis.parse import parse
+from codegraphd.daemon.graph.projects import is_project, project_bindings
+
+CASES = Path(__file__).parents[2] / "data" / "resolve"
+
+
+def cases() -> list[Any]:
+    found = []
+    for path in sorted(CASES.glob("*.txt")):
+        for text in path.read_text().split("\n=== ")[1:]:
+            title, _, body = text.partition("\n")
+            found.append(pytest.param(body, id=f"{path.stem}: {title}"))
+    return found
+
+
+def sections(body: str) -> dict[str, str]:
+    parts = re.split(r"^\[(file [^\]]+|edges|mentions)\]\n", body, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def lines(text: str) -> set[str]:
+    return {line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")}
+
+
+def project(world: Any, files: dict[str, str]) -> Any:
+    """The files in a world, resolved. Put in one after the other, each edit resolves what waited on it."""
+    for path, text in files.items():
+        source = text.encode()
+        module = parse(path, source)
+        bindings = project_bindings(path, source) if is_project(path) else module.bindings
+        world.put(path, module.language, module.units, module.references, bindings, module.package)
+    return world
+
+
+@pytest.mark.parametrize("body", cases())
+def test_case(body: str, world: Any) -> None:
+    parts = sections(body)
+    files = {name.removeprefix("file "): text for name, text in parts.items() if name.startswith("file ")}
+    project(world, files)
+    assert world.edges() == lines(parts["edges"])
+    if "mentions" in parts:
+        assert world.mentions() == lines(parts["mentions"])
+    assert world.everything() == world.fresh().everything()
+
+
+def test_containment_is_critical(world: Any) -> None:
+    project(world, {"a.py": "class A:\n    def f(self):\n        def g():\n            pass\n"})
+    assert world.edges(contain=True) == {
+        "a.py:A.f -> a.py:A contain critical",
+        "a.py:A.f.g -> a.py:A.f contain critical",
+    }
+
+
+def test_edges_are_ordered_by_first_use(world: Any) -> None:
+    project(world, {"a.py": "def z(): pass\ndef y(): pass\ndef f():\n    z()\n    y()\n    z()\n"})
+    resolution = world.resolutions[world._paths["a.py"]]
+    (found,) = resolution.edges.values()
+    assert [world.label(edge.target) for edge in found] == ["a.py:z", "a.py:y"]
+    assert found[0].order < found[1].order
+
+
+def test_a_name_that_appears_resolves_those_that_missed_it(world: Any) -> None:
+    files = {"a.py": "from b import load\ndef f():\n    load()\n", "c.py": "def g():\n    pass\n"}
+    project(world, files)
+    assert world.edges() == set()
+    world.resolved.clear()
+    project(world, {"b.py": "def load():\n    pass\n"})
+    assert world.edges() == {"a.py:f -> b.py:load call strong"}
+    assert sorted(world.resolved) == ["a.py", "b.py"]
+
+
+def test_an_edited_body_resolves_nobody_else(world: Any) -> None:
+    project(world, {"b.py": "def load():\n    return 1\n", "a.py": "from b import load\ndef f():\n    load()\n"})
+    world.resolved.clear()
+    project(world, {"b.py": "def load():\n    return other()\n"})
+    assert world.resolved == ["b.py"]
+
+
+def test_fault_44_cycles_and_hubs(world: Any) -> None:
+    files = {
+        "a.py": "from b import *\nfrom c import C\nclass A(C): pass\ndef f(): missing()\n",
+        "b.py": "from a import *\nfrom c import *\n",
+        "c.py": "from a import A\nfrom b import *\nclass C(A):\n    def m(self): self.nothing()\ndef missing(): pass\n",
+    }
+    project(world, files)
+    assert world.edges() == {
+        "a.py:A -> c.py:C inherit critical",
+        "c.py:C -> a.py:A inherit critical",
+        "a.py:f -> c.py:missing call strong",
+    }
+    assert world.mentions() == {"c.py:C.m ? nothing call"}
