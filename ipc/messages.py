@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -262,6 +262,7 @@ def hello(methods: list[str] | None = None) -> dict[str, Any]:
     }
 
 
+_NO_CHOICE = re.compile(r"Invalid enum value '(.*)' - at `\$\.(\w+)", re.DOTALL)
 _UNKNOWN_FIELD = re.compile(r"\AObject contains unknown field `(.*)`\Z", re.DOTALL)
 
 
@@ -272,7 +273,18 @@ def _explain(text: str, kind: type[Params]) -> str:
         name = found.group(1)[:80]
         known = ", ".join(names) or "none"
         return f"unknown field '{name}'{_nearest(name, names)} (fields: {known})"
+    if found := _NO_CHOICE.match(text):
+        field_ = next((f for f in msgspec.structs.fields(kind) if f.encode_name == found.group(2)), None)
+        choices = _choices(field_.type) if field_ is not None else ()
+        return f"{text}{_nearest(found.group(1), choices)} (allowed: {', '.join(choices)})" if choices else text
     return re.sub(r"Expected `str` matching regex '[^']*'", "Expected `str` without NUL", text)
+
+
+def _choices(type_: Any) -> tuple[str, ...]:
+    """The values of the Literal that a field's type is, or is a list of."""
+    if get_origin(type_) is Literal:
+        return tuple(get_args(type_))
+    return next((found for part in get_args(type_) if (found := _choices(part))), ())
 
 
 def _nearest(name: str, names: Any) -> str:
