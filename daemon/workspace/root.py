@@ -109,7 +109,7 @@ class Root:
         times = [self._next_check]
         if self.state == "missing":
             return self._next_check
-        if tree.has_work() or (tree.overflowed and self._rescan_at is None):
+        if tree.has_work() or (self._is_doubted() and self._rescan_at is None):
             return 0.0
         if self._rescan_at is not None:
             times.append(self._rescan_at)
@@ -131,7 +131,7 @@ class Root:
         if self.state == "missing":
             return
         tree = self.tree
-        if tree.overflowed and self._rescan_at is None:
+        if self._is_doubted() and self._rescan_at is None:
             self._put_off_rescan(now)
         if self._rescan_at is not None and now >= self._rescan_at:
             self._rescan_at = None
@@ -161,6 +161,8 @@ class Root:
         elif self._is_polled():
             self.tree.relist_unwatched()
         self._flush(force=True)
+        if self.tree.in_doubt:
+            self.crawl()
         self._work(float("inf"))
 
     def look_now(self, path: str) -> None:
@@ -309,6 +311,9 @@ class Root:
             delay = max(_BACKOFF_S * 2**self._backoffs, 10 * self._walk_s)
         self._last_doubt = now
         self._rescan_at = now + min(delay, _MAX_BACKOFF_S)
+
+    def _is_doubted(self) -> bool:
+        return self.tree.overflowed or self.tree.in_doubt
 
     def _is_polled(self) -> bool:
         return bool(self.polled_because or self.tree.unwatched or self.tree.troubled)

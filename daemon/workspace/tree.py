@@ -13,6 +13,7 @@ Belongs to the scanner's thread, but for `mark`, `doubt` and `note_overflow`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -116,6 +117,7 @@ class Tree:
         self.top = Directory(self, None, "")
         self.reexamine = False  # the settings have changed: equal signatures do not mean equal decisions
         self.gone = False  # the root could not be listed: its owner has to look whether it is still there
+        self.in_doubt = False  # something was seen of which events do not tell everything: list all again
         # Counters for the status.
         self.n_files, self.n_directories, self.n_watches = 0, 1, 0
         self.skipped: dict[str, int] = {}
@@ -132,6 +134,8 @@ class Tree:
         self._doubts: dict[str, bool] = {}  # path -> deep
         self._todo: dict[Directory, bool] = {}  # to be listed -> deep
         self._changes: dict[str, FileChange] = {}
+        self._links: dict[int, set[tuple[Directory, str]]] = {}  # inode -> names of a file that has several
+        self._also: set[tuple[Directory, str]] = set()  # other names of files that have changed
         self._throttle = Throttle()
         self._held: dict[tuple[Directory, str], float] = {}  # changed too often -> when it may be looked at
         self._now_ns = 0
@@ -179,6 +183,8 @@ class Tree:
 
     def rescan(self) -> None:
         """List everything again."""
+        self.in_doubt = False
+        self._links.clear()
         self._todo[self.top] = True
 
     def relist_unwatched(self) -> None:
@@ -274,6 +280,7 @@ class Tree:
         for place, entry_name, prefix, found in present:
             if place.prefix() is not None:
                 self._look(place, prefix, entry_name, found, now=now, force=force)
+        self._look_at_links()
 
     def work(self, until: float, *, enough: int = 1 << 30) -> None:
         """List directories until nothing is left, it is `until` (seconds of the clock), or there are enough changes."""
@@ -348,8 +355,30 @@ class Tree:
                 return
         self._record(place, prefix, name, found, marked=True)
 
+    def _note_link(self, place: Directory, name: str, inode: int, *, marked: bool) -> None:
+        """A file with several names: a write through one of them is an event for that one only."""
+        names = self._links.get(inode)
+        if names is None:
+            names = self._links[inode] = set()
+            self.in_doubt |= marked  # a new name, perhaps of a file that we know by another one
+        if marked:
+            self._also |= names - {(place, name)}
+        names.add((place, name))
+
+    def _look_at_links(self) -> None:
+        also, self._also = self._also, set()
+        for place, name in also:
+            prefix = place.prefix()
+            if prefix is None or name not in place.files:
+                continue
+            with contextlib.suppress(OSError):
+                self._record(place, prefix, name, os.lstat(f"{self.root}/{prefix}{name}"), marked=True)
+        self._also.clear()  # what these have named in turn has been looked at
+
     def _record(self, place: Directory, prefix: str, name: str, found: os.stat_result, *, marked: bool) -> None:
         """Remember a file that is not ignored, and report it if it may have changed."""
+        if found.st_nlink > 1:
+            self._note_link(place, name, found.st_ino, marked=marked)
         old = place.files.get(name)
         new = signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
         same = old in (new, ~new)
