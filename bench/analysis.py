@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 
 import tree_sitter
+
 from codegraphd.daemon.analysis.dialects import dialect
 from codegraphd.daemon.analysis.languages import grammar_of, language_of
 from codegraphd.daemon.analysis.parse import parse

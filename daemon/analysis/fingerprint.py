@@ -68,6 +68,8 @@ def sign(drafts: Sequence[Draft], source: Source) -> None:
             if tokens.pop() in {"=", "=>"}:
                 draft.is_assigned = True
         draft.signature = one_line(tokens, source.literals_in(draft.head, draft.body))[:MAX_SIGNATURE]
+        if draft.node.type == "type_definition" and not draft.is_bodiless:  # `typedef struct {…} Name;`
+            draft.signature += f" {draft.name}"
 
 
 def _sign_constant(draft: Draft, source: Source) -> None:

@@ -9,6 +9,12 @@ from __future__ import annotations
 
 import re
 
+
+def names(text: str) -> frozenset[str]:
+    """The words of a text as a set: how tables of names are written here."""
+    return frozenset(text.split())
+
+
 # Languages of one family call each other: references are matched by name inside of a family only.
 FAMILY = {
     "javascript": "js",
@@ -43,16 +49,16 @@ _BY_LANGUAGE = {
         "patch diff tmpl j2 ejs hbs liquid csv tsv ipynb lock mod sum"
     ),
 }
-EXTENSIONS = {extension: language for language, names in _BY_LANGUAGE.items() for extension in names.split()}
+EXTENSIONS = {extension: language for language, text in _BY_LANGUAGE.items() for extension in text.split()}
 
-_FILE_NAMES = {
-    name: "text"
-    for name in (
+_FILE_NAMES = dict.fromkeys(
+    names(
         "makefile gnumakefile dockerfile containerfile vagrantfile jenkinsfile rakefile gemfile procfile justfile "
         "cmakelists.txt license licence copying authors contributors changelog changes news todo install notice "
         "codeowners .gitignore .gitattributes .editorconfig .dockerignore .npmrc .bashrc .profile .zshrc"
-    ).split()
-} | {"readme": "markdown", "sconstruct": "python", "sconscript": "python", "wscript": "python"}
+    ),
+    "text",
+) | {"readme": "markdown", "sconstruct": "python", "sconscript": "python", "wscript": "python"}
 
 # Written by tools, for tools: long, and nobody looks for anything in them.
 _GENERATED_NAMES = re.compile(

@@ -23,15 +23,16 @@ PLACEHOLDER = "\u0100"  # stands for a literal, or for a nested unit that is sho
 _GAP = "\0"  # between tokens until the spacing is settled; no token can hold it
 
 _IDENTIFIER = r"[A-Za-z_$\x80-\xff][\w$\x80-\xff]*"
+_LIFETIME = r"'[A-Za-z_]\w*"  # of Rust; in other languages an apostrophe begins a literal
 _NUMBER = r"\d\w*(?:\.\d\w*)?"
 _OPERATOR = (
     r"->|=>|::|&&|\|\||[-+*/%&|^=!<>]=|\+\+|--|\*\*=?|//=?|\.\.[.=]?|:=|<-|<<=?|\?\.|\?\?=?|\?:"
     rf"|{PLACEHOLDER}|[^\s{PLACEHOLDER}]"
 )
-_TOKEN = re.compile(f"{_IDENTIFIER}|{_NUMBER}|{_OPERATOR}", re.ASCII)
+_TOKEN = re.compile(f"{_IDENTIFIER}|{_NUMBER}|{_LIFETIME}|{_OPERATOR}", re.ASCII)
 _TOKEN_OR_LINE = re.compile(rf"{_IDENTIFIER}|{_NUMBER}|\n\t*|{_OPERATOR}", re.ASCII)
 
-_CALL_GAP = re.compile(r"(?<=[\w\x80-\xff\])>])\0(?=[(\[])", re.ASCII)
+_CALL_GAP = re.compile(r"(?<=[\w\x80-\xff\]>])(?<!\bfunc)\0(?=[(\[])", re.ASCII)
 _SIGN_GAP = re.compile(r"(?<=[(,=\[{])(\0?)([-*&!~+@]|\*\*|\.\.\.)\0", re.ASCII)
 
 
@@ -43,7 +44,7 @@ class Source:
     """
 
     def __init__(self, raw: bytes, atoms: Iterable[tuple[int, int, int]]) -> None:
-        """`atoms`: (start, end, class) with class 0 for a doc string, 1 a comment, 2 a literal; overlaps are dropped."""
+        """`atoms`: (start, end, class) class 0 for a doc string, 1 a comment, 2 a literal; nested ones are dropped."""
         self.raw = raw
         self.text = raw.decode("latin-1")
         self.is_ascii = raw.isascii()
@@ -163,7 +164,8 @@ def one_line(tokens: Sequence[str], values: Sequence[str]) -> str:
     text = spaced(tokens)
     text = _SIGN_GAP.sub(r"\1\2", text)
     text = text.replace("\0<\0", "<").replace("\0>", ">").replace("*\0", "*").replace("&\0", "&").replace(",)", ")")
-    return filled(text.replace("@\0", "@").replace(_GAP, " "), values).replace("\n", " ")
+    text = text.replace("@\0", "@").replace("#\0", "#").replace("~\0", "~").replace("\0!\0", "! ")
+    return filled(text.replace(_GAP, " "), values).replace("\n", " ")
 
 
 def filled(text: str, values: Sequence[str]) -> str:
@@ -180,7 +182,7 @@ def shape_of(tokens: Sequence[str], keywords: frozenset[str]) -> str:
     n_names = 0
     for token in symbols:
         first = token[0]
-        if first.isalpha() or first in "_$" or first > "\x7f":
+        if first.isalpha() or first in "_$'" or first > "\x7f":
             if token in keywords or first == PLACEHOLDER:
                 symbols[token] = token
             else:

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from codegraphd.daemon.analysis.normal import Source
-from codegraphd.daemon.analysis.syntax import CONTAINERS, Captures, Dialect, Draft, Span
+from codegraphd.daemon.analysis.syntax import CALLABLES, CONTAINERS, Captures, Dialect, Draft, Span
 from codegraphd.store.records import Binding, Reference
 
 UNKNOWN = "?"
@@ -68,48 +68,61 @@ class _Types:
     def __init__(self, drafts: Sequence[Draft], dialect: Dialect) -> None:
         self._drafts = drafts
         self._selves = dialect.selves
+        self._has_bare_fields = "this" in dialect.selves and dialect.language not in {"javascript", "typescript"}
+        self._fields: dict[tuple[str, str], str] = {}  # (last name of a class, field) -> dotted type
         self._of: dict[tuple[int, str], str] = {}  # (unit, variable) -> dotted type
 
     def collect(self, captures: Captures, source: Source, dialect: Dialect, places: Places) -> None:
         places.restart()
         for start, end in sorted(node.byte_range for node in captures["typed"]):
-            shown = dialect.typed(source.text[start : min(end, start + MAX_SPAN)])
-            if shown is None:
-                continue
-            name, of = shown
-            unit = places.of(start)
-            first, dot, member = name.partition(".")
-            if dot:
-                if first not in self._selves or (unit := self.enclosing_class(unit)) < 0:
-                    continue
-                name = member
-            self._of.setdefault((unit, name), of)
+            innermost = places.of(start)
+            for name, of in dialect.typed(source.text[start : min(end, start + MAX_SPAN)]):
+                first, dot, member = name.partition(".")
+                if not dot:
+                    self._of.setdefault((innermost, name), of)
+                    if innermost >= 0 and (holder := self._drafts[innermost]).kind in CONTAINERS:
+                        self._fields.setdefault((holder.name, name), of)
+                elif first in self._selves and (owner := self.owner(innermost)):
+                    self._fields.setdefault((owner.rpartition(".")[2], member), of)
 
-    def enclosing_class(self, unit: int) -> int:
-        """The innermost container around a unit or the unit itself; -1: none."""
+    def owner(self, unit: int) -> str:
+        """The qualified name of the class that a unit is in, or whose method it is; "": none."""
         drafts = self._drafts
-        while unit >= 0 and drafts[unit].kind not in CONTAINERS:
-            unit = drafts[unit].parent
-        return unit
+        while unit >= 0:
+            draft = drafts[unit]
+            if draft.kind in CONTAINERS and draft.kind not in {"namespace", "module"}:
+                return draft.qualname
+            if draft.scope and draft.kind in CALLABLES:
+                return draft.qualname.rpartition(".")[0]
+            unit = draft.parent
+        return ""
 
     def receiver(self, unit: int, scope: str) -> str:
         """The type of what `scope` means inside of `unit`; "": not shown."""
         first, dot, member = scope.partition(".")
         if first in self._selves:
-            owner = self.enclosing_class(unit)
-            if owner < 0:
-                return ""
-            if not dot:
-                return self._drafts[owner].qualname
-            return "" if "." in member else self._of.get((owner, member), "")
-        if dot:
-            return ""
+            owner = self.owner(unit)
+            return self._field(owner, member) if dot else owner
+        found = self._variable(unit, first)
+        return self._field(found, member) if dot and found else found
+
+    def _field(self, owner: str, member: str) -> str:
+        return self._fields.get((owner.rpartition(".")[2], member), "")
+
+    def _variable(self, unit: int, name: str) -> str:
         of = self._of
         while unit >= 0:
-            if found := of.get((unit, scope)):
+            if found := of.get((unit, name)):
                 return found
-            unit = self._drafts[unit].parent
-        return of.get((-1, scope), "")
+            draft = self._drafts[unit]
+            if (
+                draft.kind in CALLABLES
+                and (found := self._field(self.owner(unit), name))
+                and not self._selves & {"self"}
+            ):
+                return found
+            unit = draft.parent
+        return of.get((-1, name), "")
 
 
 def references_of(
@@ -131,14 +144,14 @@ def references_of(
         unit = places.of(start)
         if counts.get(unit, 0) >= MAX_REFERENCES:
             continue
-        for name, scope, receiver in _named(source, start, end, kind, dialect):
-            if kind in {"inherit", "implement"} and unit >= 0:
+        for name, scope, shown in _named(source, start, end, kind, dialect):
+            of = dialect.base_kind(name) if kind == "base" else kind
+            if of in {"inherit", "implement"} and unit >= 0:
                 base = f"{scope}.{name}" if scope else name
                 if base not in drafts[unit].bases:
                     drafts[unit].bases.append(base)
             if (scope.partition(".")[0] or name) in builtins:
                 continue
-            of = kind
             if kind == "element":
                 of = "call"
                 if not scope and not name[:1].isupper():
@@ -150,8 +163,7 @@ def references_of(
             key = (unit, of, name, scope)
             if key in found:
                 continue
-            if scope and not receiver and scope != UNKNOWN:
-                receiver = types.receiver(unit, scope)
+            receiver = types.receiver(unit, scope) if scope and not shown and scope != UNKNOWN else shown
             counts[unit] = counts.get(unit, 0) + 1
             found[key] = Reference(
                 source=unit,
@@ -170,14 +182,29 @@ def _is_noise(name: str, draft: Draft | None, start: int) -> bool:
 
 
 def _spans(captures: Captures) -> list[tuple[int, int, str]]:
-    """The spans of references in order; of two kinds for one span the special one wins over call and type."""
+    """The spans of references in order; of two kinds for one span the special one wins over call and type.
+
+    An "invoke" is a call that names its function in a field of its own; the span of the callee ends there. A type's
+    name that ends a longer name (the `C` of `a.b.C`) is part of that.
+    """
     spans: dict[Span, str] = {}
     for capture_name in sorted(captures, key=lambda name: (name in {"ref.call", "ref.type"}, name)):
-        if capture_name.startswith("ref."):
-            kind = capture_name[4:]
+        if not capture_name.startswith("ref."):
+            continue
+        kind = capture_name[4:]
+        if kind == "invoke":
             for node in captures[capture_name]:
-                spans.setdefault(node.byte_range, kind)
-    return sorted((start, end, kind) for (start, end), kind in spans.items())
+                if (name := node.child_by_field_name("name")) is not None:
+                    spans.setdefault((node.start_byte, name.end_byte), "call")
+            continue
+        for node in captures[capture_name]:
+            spans.setdefault(node.byte_range, kind)
+    ordered = sorted((start, end, kind) for (start, end), kind in spans.items())
+    longer: dict[int, int] = {}  # end -> the smallest start of a name that ends there
+    for start, end, kind in ordered:
+        if kind != "call":
+            longer.setdefault(end, start)
+    return [span for span in ordered if span[2] != "type" or longer[span[1]] == span[0]]
 
 
 def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) -> Iterable[tuple[str, str, str]]:
@@ -190,6 +217,10 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
     text = source.text[max(start, end - MAX_SPAN) : end]
     if text.isidentifier():
         yield text, "", ""
+        return
+    if text.startswith((".", "?.", "[")):  # C#: `a?.Load()` names the member alone
+        if tail := _TAIL.search(text):
+            yield tail[1], UNKNOWN, ""
         return
     if end - start <= MAX_SPAN and (dotted := plain(text)):
         scope, _, name = dotted.rpartition(".")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import tree_sitter
+
 from codegraphd.daemon.analysis import docs, parts, words
 from codegraphd.daemon.analysis.fingerprint import Print, fingerprint, sign
 from codegraphd.daemon.analysis.normal import Source, one_line, tokens_of
@@ -138,10 +139,10 @@ class _Assembly:
         self._ordinals: Counter[tuple[str, str]] = Counter()
 
     def run(self) -> None:
-        for index, draft in enumerate(self._drafts):
-            self._add(index, draft)
+        for draft in self._drafts:
+            self._add(draft)
 
-    def _add(self, index: int, draft: Draft) -> None:
+    def _add(self, draft: Draft) -> None:
         source = self._source
         doc = docs.clean([source.readable(source.text[start:end]) for start, end in draft.docs])
         decorators = tuple(self._decorator(start, end) for start, end in draft.decorators)
@@ -185,7 +186,7 @@ class _Assembly:
             Words(
                 name=words.words_of(qualname.replace(FILE, "")),
                 doc=words.clip(words.words_of(doc)),
-                body=words.clip(self._body_words(draft, printed)),
+                body=words.clip(self._body_words(printed)),
             )
         )
 
@@ -194,7 +195,7 @@ class _Assembly:
         text = one_line(tokens_of(source.masked[start:end]), source.literals_in(start, end))
         return source.readable(text).strip("@#[]! ")
 
-    def _body_words(self, draft: Draft, printed: Print) -> str:
+    def _body_words(self, printed: Print) -> str:
         """Words of identifiers, then of literals and comments."""
         source = self._source
         code = _speller(self._dialect).spell(printed.tokens[: words.MAX_TEXT])

@@ -8,7 +8,9 @@ nodes would cost ten times the parse.) The vocabulary of captures, the same for 
     doc            a string that documents the unit it stands in (Python)
     comment, string, decorator
     import         a statement that brings names in
-    ref.KIND       a name that refers to something: call, inherit, implement, type, decorate, instantiate
+    ref.KIND       a name that refers to something: call, inherit, implement, type, decorate, instantiate; also
+                   invoke (a call whose node names the function in a field), element (JSX), base (the dialect
+                   tells whether it is inherited or implemented)
     typed          a place that shows the type of a variable or field
     export         a statement that makes names visible which are defined elsewhere in the file (JavaScript)
 """
@@ -23,6 +25,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import tree_sitter
+
 from codegraphd.daemon.analysis.normal import Source
 
 CONTAINERS = frozenset({"class", "struct", "enum", "interface", "trait", "impl", "module", "namespace"})
@@ -90,8 +93,8 @@ def _nothing(text: str) -> list[Import]:  # noqa: ARG001
     return []
 
 
-def _no_type(text: str) -> tuple[str, str] | None:  # noqa: ARG001
-    return None
+def _no_types(text: str) -> list[tuple[str, str]]:  # noqa: ARG001
+    return []
 
 
 def _no_flags(draft: Draft, source: Source, parent: Draft | None) -> int:  # noqa: ARG001
@@ -109,6 +112,7 @@ class Dialect:
     builtins: frozenset[str]  # names that refer to nothing in a project, unless the file defines them
     selves: frozenset[str]  # "self", "this": their type is the enclosing class
     wrappers: frozenset[str] = frozenset()  # node types that belong to the definition in them
+    groups: frozenset[str] = frozenset()  # the same, where they hold one definition only
     is_layout: bool = False  # line ends and indentation are tokens
     calls_make: bool = False  # a call of a name that looks like a class is an instantiation
     name: Callable[[tree_sitter.Node, str], str | None] = _field_name  # None: not a unit after all
@@ -118,9 +122,10 @@ class Dialect:
     flags: Callable[[Draft, Source, Draft | None], int] = _no_flags  # after doc and decorators are known
     is_doc: Callable[[str], bool] = _is_doc  # whether a comment directly before a unit is its doc
     imports: Callable[[str], Sequence[Import]] = _nothing  # text of an import -> what it binds
-    typed: Callable[[str], tuple[str, str] | None] = _no_type  # text -> (variable or self.field, type as a dotted name)
+    typed: Callable[[str], Sequence[tuple[str, str]]] = _no_types  # text -> (variable or self.field, dotted type name)
     types: Callable[[str], Sequence[str]] | None = None  # text of a ref.type -> dotted names in it; None: it is one
     exports: Callable[[str], Sequence[str]] = lambda _text: ()  # names that an `export` capture makes visible
+    base_kind: Callable[[str], str] = lambda _name: "inherit"  # of a `ref.base`: inherit or implement
     package: Callable[[str], str] = lambda _masked: ""  # what the file declares as its package
 
 
@@ -131,10 +136,9 @@ def node_text(node: tree_sitter.Node) -> str:
 
 @cache
 def language(grammar: str) -> tree_sitter.Language:
-    from tree_sitter_language_pack import get_language
+    from tree_sitter_language_pack import get_binding
 
-    found: tree_sitter.Language = get_language(grammar)
-    return found
+    return tree_sitter.Language(get_binding(grammar))  # type: ignore[arg-type, unused-ignore]
 
 
 @cache
@@ -202,7 +206,7 @@ def drafts_of(captures: Captures, source: Source, dialect: Dialect) -> list[Draf
 
 def _found(captures: Captures, dialect: Dialect) -> list[Draft]:
     drafts: dict[Span, Draft] = {}
-    shared: dict[Span, Draft] = {}  # by the span of what wraps it
+    wraps = dialect.wrappers | dialect.groups
     for capture_name, nodes in captures.items():
         if not capture_name.startswith("unit."):
             continue
@@ -216,15 +220,13 @@ def _found(captures: Captures, dialect: Dialect) -> list[Draft]:
                 continue
             body = dialect.body(node, kind)
             outer = node
-            if dialect.wrappers:
-                while (above := outer.parent) is not None and above.type in dialect.wrappers:
+            if wraps:
+                while (above := outer.parent) is not None and above.type in wraps:
+                    if above.type in dialect.groups and above.named_child_count > 1:
+                        break
                     outer = above
             start, end = outer.byte_range
-            if (start, end) in shared:  # `const a = () => 1, b = () => 2`: each has its own part of the statement
-                shared[start, end].start, shared[start, end].end = shared[start, end].node.byte_range
-                shared[start, end].head = shared[start, end].start
-                start, end = span
-            drafts[span] = shared[start, end] = Draft(
+            drafts[span] = Draft(
                 kind=kind,
                 name=name,
                 node=node,

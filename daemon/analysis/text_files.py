@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from codegraphd.daemon.analysis import words
-from codegraphd.daemon.analysis.languages import is_restructured_text
+from codegraphd.daemon.analysis.languages import is_restructured_text, names
 from codegraphd.daemon.analysis.reading import Reading, line_starts
 from codegraphd.store.records import Flag, Unit, Words, digest
 
@@ -27,9 +27,7 @@ MIN_BLOCK, MAX_BLOCK = 400, 1_500  # bytes: what a model reads at once
 MAX_UNITS, MAX_DATA_UNITS = 400, 20
 MAX_NAME = 80  # characters
 
-_DATA = frozenset(
-    "json json5 jsonc xml svg csv tsv ipynb lock mod patch diff po pot properties sql html htm xhtml".split()
-)
+_DATA = names("json json5 jsonc xml svg csv tsv ipynb lock mod patch diff po pot properties sql html htm xhtml")
 _ATX = re.compile(rb" {0,3}(#{1,6})[ \t]+(.*?)[ \t#]*\r?$")
 _SETEXT = re.compile(rb" {0,3}(=+|-+)[ \t]*\r?$")
 _FENCE = re.compile(rb" {0,3}(```+|~~~+)")
@@ -130,8 +128,7 @@ def _rst_headings(lines: Sequence[bytes]) -> Iterator[tuple[int, int, int, bytes
 def _sections(lines: Sequence[bytes], headings: Sequence[tuple[int, int, int, bytes]]) -> list[_Block]:
     blocks: list[_Block] = []
     first_heading = headings[0][0] if headings else len(lines)
-    for block in _cut(lines, 0, first_heading, []):
-        blocks.append(block)
+    blocks.extend(_cut(lines, 0, first_heading, []))
     stack: list[int] = []
     for number, (line, _, level, title) in enumerate(headings):
         own_last = headings[number + 1][0] if number + 1 < len(headings) else len(lines)
@@ -248,5 +245,3 @@ def _normal(text: str, *, is_prose: bool) -> str:
     if is_prose:
         return "\n".join(" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip())
     return "\n".join(line.rstrip().expandtabs(4) for line in text.split("\n") if line.strip())
-
-

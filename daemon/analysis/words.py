@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from codegraphd.daemon.analysis.languages import names
+
 MAX_WORD = 64  # characters of one word; what is longer is a key or an encoded blob, and is cut
 MAX_TEXT = 16_000  # characters of one field, about 2,000 words
 _CACHE_ENTRIES = 200_000  # identifiers remembered by a process, about 40 MB
@@ -20,10 +22,10 @@ _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[A-Z]|\d+")
 _FOREIGN_PART = re.compile(r"[^\W\d_]+|\d+")
 _WIDE = re.compile("[぀-ヿ㐀-䶿一-鿿가-힯豈-﫿]+")
 # Question words that say nothing about code. Kept when a query has nothing else.
-_STOP = frozenset(
+_STOP = names(
     "a an and are as at be by can do does for from had has have how i if in into is it its me my of on or our should "
     "so some that the their then there these this to use using want was we what when where which who why will with "
-    "would you your code function method".split()
+    "would you your code function method"
 )
 
 

@@ -10,18 +10,20 @@ import re
 from collections.abc import Sequence
 
 import tree_sitter
+
+from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import CALLABLES, CONTAINERS, Dialect, Draft, Import, node_text
 from codegraphd.store.records import Flag
 
-KEYWORDS = frozenset(
+KEYWORDS = names(
     "async await break case catch class const continue debugger default delete do else enum export extends false "
     "finally for from function get if import in instanceof let new null of return set static super switch this throw "
     "true try typeof undefined var void while with yield abstract as asserts declare implements infer interface is "
     "keyof namespace never override private protected public readonly satisfies type unique any boolean number object "
-    "string symbol unknown bigint".split()
+    "string symbol unknown bigint"
 )
-BUILTINS = frozenset(
+BUILTINS = names(
     "Array ArrayBuffer BigInt Boolean DataView Date Error EvalError Float32Array Float64Array Function Infinity "
     "Int16Array Int32Array Int8Array Intl JSON Map Math NaN Number Object Promise Proxy RangeError ReferenceError "
     "Reflect RegExp Set String Symbol SyntaxError TypeError URIError Uint16Array Uint32Array Uint8Array "
@@ -30,8 +32,8 @@ BUILTINS = frozenset(
     "setImmediate clearTimeout clearInterval clearImmediate queueMicrotask structuredClone fetch window self Buffer "
     "undefined import Record Partial Required Readonly Pick Omit Exclude Extract NonNullable ReturnType Parameters "
     "InstanceType ConstructorParameters Awaited ReadonlyArray PromiseLike Iterable Iterator AsyncIterable "
-    "AsyncIterator Generator AsyncGenerator IterableIterator ThisType Uppercase Lowercase Capitalize "
-    "describe it test expect beforeEach afterEach beforeAll afterAll before after".split()
+    "AsyncIterator Generator AsyncGenerator IterableIterator ThisType Uppercase Lowercase Capitalize describe it test "
+    "expect beforeEach afterEach beforeAll afterAll before after"
 )
 
 _FUNCTIONS = frozenset({"arrow_function", "function_expression", "generator_function"})
@@ -47,8 +49,11 @@ _REQUIRED = re.compile(
 _EFFECT = re.compile(rf"(?:require|import)\s*\(\s*{_LITERAL}\s*\)")
 _IMPORT_REQUIRE = re.compile(rf"import\s+(?:type\s+)?([\w$]+)\s*=\s*require\s*\(\s*{_LITERAL}")
 _IMPORT_ALIAS = re.compile(r"import\s+([\w$]+)\s*=\s*([\w$.]+)")
+_DIRECTIVE = re.compile(r"//\s*(?:eslint|@ts-|prettier|istanbul|<reference|#)|/\*\s*(?:eslint|global)")
 _EXPORT_DEFAULT = re.compile(r"export\s+default\s+([\w$]+)\s*;?\s*$")
-_ASSIGNED = re.compile(r"((?:module\s*\.\s*)?exports(?:\s*\.\s*([\w$]+))?)\s*=\s*(?:module\.exports\s*=\s*)?(.*)", re.DOTALL)
+_ASSIGNED = re.compile(
+    r"((?:module\s*\.\s*)?exports(?:\s*\.\s*([\w$]+))?)\s*=\s*(?:module\.exports\s*=\s*)?(.*)", re.DOTALL
+)
 _OBJECT_NAMES = re.compile(r"(?:^|,)\s*(?:([\w$]+)\s*:\s*)?([A-Za-z_$][\w$]*)\s*(?=,|$)")
 _TYPED = re.compile(
     r"((?:(?:public|private|protected|readonly|static|declare|override|abstract|accessor)\s+)*)"
@@ -156,9 +161,10 @@ def _refine(draft: Draft, parent: Draft | None) -> None:
         function = node.child_by_field_name("function")
         match = _TEST_CALL.match(node_text(function)[:20]) if function is not None else None
         draft.is_container = match is not None and match[1] in _TEST_GROUPS
-    elif draft.kind == "function":
-        if draft.scope[:1].isupper() or (parent is not None and parent.kind in CONTAINERS - {"namespace"}):
-            draft.kind = "method"
+    elif draft.kind == "function" and (
+        draft.scope[:1].isupper() or (parent is not None and parent.kind in CONTAINERS - {"namespace"})
+    ):
+        draft.kind = "method"
     if draft.kind == "method" and node.type == "method_definition":
         if draft.name == "constructor":
             draft.kind = "constructor"
@@ -302,23 +308,21 @@ def type_name(text: str) -> str:
     return base if _TYPE_NAME.fullmatch(base) and base not in BUILTINS and base not in KEYWORDS else ""
 
 
-def _typed(text: str) -> tuple[str, str] | None:
+def _typed(text: str) -> Sequence[tuple[str, str]]:
     match = _TYPED.match(text)
     if match is None:
-        return None
+        return []
     name = re.sub(r"\s", "", match[2])
     of = type_name(match[3]) if match[3] else ""
     if not of and match[4]:
         of = type_name(match[4].removeprefix("new").strip())
     if not of:
-        return None
+        return []
     is_field = bool(re.search(r"public|private|protected|readonly", match[1]))
-    return (f"this.{name}" if is_field and not name.startswith("this.") else name), of
+    return [(name, of), (f"this.{name}", of)] if is_field and not name.startswith("this.") else [(name, of)]
 
 
-_WRAPPERS = frozenset(
-    {"export_statement", "lexical_declaration", "variable_declaration", "ambient_declaration", "expression_statement"}
-)
+_WRAPPERS = frozenset({"export_statement", "ambient_declaration", "expression_statement"})
 
 
 def _dialect(language: str, grammar: str, queries: tuple[str, ...]) -> Dialect:
@@ -330,12 +334,15 @@ def _dialect(language: str, grammar: str, queries: tuple[str, ...]) -> Dialect:
         builtins=BUILTINS,
         selves=frozenset({"this"}),
         wrappers=_WRAPPERS,
+        groups=frozenset({"lexical_declaration", "variable_declaration"}),
         name=_name,
         scope=_scope,
         body=_body,
         refine=_refine,
         flags=_flags,
-        is_doc=lambda comment: not re.match(r"//\s*(?:eslint|@ts-|prettier|istanbul|<reference|#)|/\*\s*(?:eslint|global)", comment),
+        is_doc=lambda comment: (
+            not re.match(r"//\s*(?:eslint|@ts-|prettier|istanbul|<reference|#)|/\*\s*(?:eslint|global)", comment)
+        ),
         imports=_imports,
         typed=_typed,
         exports=_exports,

@@ -6,28 +6,30 @@ import re
 from collections.abc import Sequence
 
 import tree_sitter
+
+from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import Dialect, Draft, Import, node_text
 from codegraphd.store.records import Flag
 
-KEYWORDS = frozenset(
+KEYWORDS = names(
     "False None True and as assert async await break class continue def del elif else except finally for from global "
-    "if import in is lambda nonlocal not or pass raise return try while with yield match case type".split()
+    "if import in is lambda nonlocal not or pass raise return try while with yield match case type"
 )
-BUILTINS = frozenset(
+BUILTINS = names(
     "abs aiter all anext any ascii bin bool breakpoint bytearray bytes callable chr classmethod compile complex "
     "delattr dict dir divmod enumerate eval exec filter float format frozenset getattr globals hasattr hash help hex "
     "id input int isinstance issubclass iter len list locals map max memoryview min next object oct open ord pow "
     "print property range repr reversed round set setattr slice sorted staticmethod str sum super tuple type vars zip "
-    "None True False Any Optional Union List Dict Set Tuple FrozenSet Type Callable Iterable Iterator Sequence Mapping "
-    "Literal ClassVar Final Self TypeVar Generic Protocol Generator Awaitable Coroutine AsyncIterator AsyncIterable "
-    "NoReturn Never Annotated Hashable Collection MutableMapping MutableSequence overload "
-    "BaseException Exception ArithmeticError AssertionError AttributeError EOFError FileExistsError FileNotFoundError "
-    "ImportError IndexError InterruptedError IsADirectoryError KeyError KeyboardInterrupt LookupError MemoryError "
+    "None True False Any Optional Union List Dict Set Tuple FrozenSet Type Callable Iterable Iterator Sequence "
+    "Mapping Literal ClassVar Final Self TypeVar Generic Protocol Generator Awaitable Coroutine AsyncIterator "
+    "AsyncIterable NoReturn Never Annotated Hashable Collection MutableMapping MutableSequence overload BaseException "
+    "Exception ArithmeticError AssertionError AttributeError EOFError FileExistsError FileNotFoundError ImportError "
+    "IndexError InterruptedError IsADirectoryError KeyError KeyboardInterrupt LookupError MemoryError "
     "ModuleNotFoundError NameError NotADirectoryError NotImplementedError OSError IOError OverflowError "
     "PermissionError ProcessLookupError RecursionError RuntimeError StopIteration StopAsyncIteration SyntaxError "
     "SystemExit TimeoutError TypeError UnicodeDecodeError UnicodeEncodeError UnicodeError ValueError Warning "
-    "DeprecationWarning UserWarning RuntimeWarning ZeroDivisionError ConnectionError BrokenPipeError".split()
+    "DeprecationWarning UserWarning RuntimeWarning ZeroDivisionError ConnectionError BrokenPipeError"
 )
 
 _TABLES = frozenset({"dictionary", "list", "set", "tuple"})
@@ -152,15 +154,15 @@ def _made(callee: str) -> str:
     return ""
 
 
-def _typed(text: str) -> tuple[str, str] | None:
+def _typed(text: str) -> Sequence[tuple[str, str]]:
     if match := _WITH.match(text):
         of = _made(match[1])
-        return (match[2], of) if of else None
+        return [(match[2], of)] if of else []
     match = _TYPED.match(text)
     if match is None:
-        return None
+        return []
     of = type_name(match[2]) if match[2] else _made(match[3]) if match[3] else ""
-    return (match[1], of) if of else None
+    return [(match[1], of)] if of else []
 
 
 def _types(text: str) -> list[str]:

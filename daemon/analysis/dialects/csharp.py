@@ -1,0 +1,178 @@
+"""C#. One namespace around all of a file is its package, not a unit; several are units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import tree_sitter
+
+from codegraphd.daemon.analysis.languages import names
+from codegraphd.daemon.analysis.normal import Source
+from codegraphd.daemon.analysis.syntax import CALLABLES, Dialect, Draft, Import, node_text
+from codegraphd.store.records import Flag
+
+KEYWORDS = names(
+    "abstract add alias as async await base bool break by byte case catch char checked class const continue decimal "
+    "default delegate do double dynamic else enum equals event explicit extern false file finally fixed float for "
+    "foreach from get global goto group if implicit in init int interface internal into is join let lock long nameof "
+    "namespace new not null object on operator or orderby out override params partial private protected public "
+    "readonly record ref remove required return sbyte scoped sealed select set short sizeof stackalloc static string "
+    "struct switch this throw true try typeof uint ulong unchecked unmanaged unsafe ushort using value var virtual "
+    "void volatile when where while with yield and nint nuint"
+)
+BUILTINS = names(
+    "Action Func Predicate Boolean Byte Char Console Convert DateTime TimeSpan Decimal Double Enum Environment "
+    "Exception ArgumentException ArgumentNullException ArgumentOutOfRangeException InvalidOperationException "
+    "NotImplementedException NotSupportedException NullReferenceException FormatException EventArgs EventHandler Guid "
+    "Int16 Int32 Int64 Math Object Single String StringBuilder Task ValueTask Tuple Type UInt16 UInt32 UInt64 Uri "
+    "IDisposable IEnumerable IEnumerator ICollection IList IDictionary IReadOnlyList IReadOnlyCollection "
+    "IReadOnlyDictionary IComparable IEquatable List Dictionary HashSet Queue Stack Array GC Attribute Nullable Span "
+    "ReadOnlySpan Memory ReadOnlyMemory CancellationToken Obsolete Serializable nameof var dynamic"
+)
+
+_NAMESPACE = re.compile(r"^[ \t]*namespace\s+([\w.\x80-\xff]+)", re.MULTILINE | re.ASCII)
+_USING = re.compile(r"(global\s+)?using\s+(static\s+)?(?:unsafe\s+)?(?:([\w@]+)\s*=\s*)?(.+?)\s*;?\s*$", re.DOTALL)
+_ARGUMENTS = re.compile(r"<[^<>]*>")
+_TYPED = re.compile(
+    r"(?:foreach\s*\(\s*|catch\s*\(\s*|\(\s*)?(?:\[[^\]]*\]\s*)*(?:(?:public|private|protected|internal|static|readonly|"
+    r"virtual|override|abstract|sealed|new|required|const|volatile|ref|out|in|params|this|scoped|await)\s+)*"
+    r"([A-Za-z_@][\w.]*)\s*(\?)?\s*(\[[,\s]*\])?\s+([A-Za-z_@]\w*)\s*(?:=\s*(?:new\s+([\w.]+))?|[;,){]|in\b|$)",
+    re.DOTALL,
+)
+_TEST = re.compile(
+    r"\[\s*(?:\w+\s*:\s*)?(?:[\w.]+\.)?(?:Test|TestMethod|Fact|Theory|TestCase|DataTestMethod|Benchmark)\b"
+)
+_INTERFACE = re.compile(r"I[A-Z]")
+
+
+def base_kind(name: str) -> str:
+    """By the convention that every C# library keeps: `IName` is an interface."""
+    return "implement" if _INTERFACE.match(name) else "inherit"
+
+
+def _name(node: tree_sitter.Node, kind: str) -> str | None:  # noqa: ARG001
+    match node.type:
+        case "namespace_declaration":
+            if node.parent is not None and node.parent.type == "compilation_unit":
+                siblings = [child for child in node.parent.named_children if child.type == node.type]
+                if len(siblings) == 1:
+                    return None
+        case "destructor_declaration":
+            name = node.child_by_field_name("name")
+            return None if name is None else f"~{node_text(name)}"
+        case "operator_declaration":
+            operator = node.child_by_field_name("operator")
+            return None if operator is None else f"operator{node_text(operator)}"
+        case "conversion_operator_declaration":
+            of = node.child_by_field_name("type")
+            return None if of is None else f"operator {node_text(of)}"
+        case "indexer_declaration":
+            return "this[]"
+        case "property_declaration" if not _has_body(node):
+            return None
+    found = node.child_by_field_name("name")
+    return None if found is None else node_text(found).replace(" ", "")
+
+
+def _has_body(node: tree_sitter.Node) -> bool:
+    if node.child_by_field_name("value") is not None:
+        text = node_text(node)
+        return "=>" in text
+    accessors = node.child_by_field_name("accessors")
+    return accessors is not None and any(
+        accessor.child_by_field_name("body") is not None for accessor in accessors.named_children
+    )
+
+
+def _body(node: tree_sitter.Node, kind: str) -> int | None:  # noqa: ARG001
+    if node.type == "constructor_declaration":
+        for child in node.named_children:
+            if child.type == "constructor_initializer":
+                return child.start_byte
+    for name in ("body", "accessors", "value"):
+        if (body := node.child_by_field_name(name)) is not None:
+            return body.start_byte
+    return None
+
+
+def _refine(draft: Draft, parent: Draft | None) -> None:
+    pass
+
+
+def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
+    header = source.masked[draft.head : min(draft.body, draft.head + 400)]
+    words = set(re.findall(r"\w+", header.partition("(")[0].partition("{")[0]))
+    in_interface = parent is not None and parent.kind == "interface"
+    flags = Flag(0)
+    if (
+        words & {"public", "protected", "internal"}
+        or (in_interface and "private" not in words)
+        or draft.kind == "namespace"
+        or (parent is None and draft.kind not in CALLABLES and "private" not in words)
+    ):
+        flags |= Flag.EXPORTED
+    if draft.kind in CALLABLES:
+        flags |= Flag.STATIC if "static" in words else Flag(0)
+        flags |= Flag.ASYNC if "async" in words else Flag(0)
+        flags |= Flag.DECLARATION if draft.is_bodiless else Flag(0)
+    if "abstract" in words or (in_interface and draft.is_bodiless):
+        flags |= Flag.ABSTRACT
+    if any(_TEST.match(source.text[start:end]) for start, end in draft.decorators):
+        flags |= Flag.TEST
+    return int(flags)
+
+
+def _imports(text: str) -> Sequence[Import]:
+    match = _USING.match(text.strip())
+    if match is None:
+        return []
+    is_exported = match[1] is not None
+    target = match[4]
+    while (shorter := _ARGUMENTS.sub("", target)) != target:
+        target = shorter
+    module = re.sub(r"\s", "", target).replace("::", ".")
+    if match[3]:
+        above, _, member = module.rpartition(".")
+        return [Import(match[3], above or module, member if above else "", is_exported)]
+    return [Import("*", module, "*", is_exported)]
+
+
+def _typed(text: str) -> Sequence[tuple[str, str]]:
+    while (shorter := _ARGUMENTS.sub("", text)) != text:
+        text = shorter
+    match = _TYPED.match(text)
+    if match is None or match[3]:
+        return []
+    of = match[1]
+    if of == "var":
+        of = match[5] or ""
+    if not of or of in BUILTINS or of in KEYWORDS:
+        return []
+    return [(match[4], of)]
+
+
+def _package(masked: str) -> str:
+    names: list[str] = _NAMESPACE.findall(masked)
+    return names[0] if len(names) == 1 else ""
+
+
+DIALECTS = {
+    "csharp": Dialect(
+        language="csharp",
+        grammar="csharp",
+        queries=("csharp",),
+        keywords=KEYWORDS,
+        builtins=BUILTINS,
+        selves=frozenset({"this"}),
+        name=_name,
+        body=_body,
+        refine=_refine,
+        flags=_flags,
+        is_doc=lambda comment: comment.startswith(("///", "/**")),
+        imports=_imports,
+        typed=_typed,
+        package=_package,
+        base_kind=base_kind,
+    )
+}

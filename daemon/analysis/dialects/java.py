@@ -1,0 +1,107 @@
+"""Java."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from codegraphd.daemon.analysis.languages import names
+from codegraphd.daemon.analysis.normal import Source
+from codegraphd.daemon.analysis.syntax import CALLABLES, Dialect, Draft, Import
+from codegraphd.store.records import Flag
+
+KEYWORDS = names(
+    "abstract assert boolean break byte case catch char class const continue default do double else enum extends "
+    "final finally float for goto if implements import instanceof int interface long native new package private "
+    "protected public return short static strictfp super switch synchronized this throw throws transient try void "
+    "volatile while true false null var record sealed permits yield non"
+)
+BUILTINS = names(
+    "Boolean Byte Character Class Comparable Double Enum Exception Error Float Integer Iterable Long Math Number "
+    "Object Override Deprecated FunctionalInterface SafeVarargs SuppressWarnings Runnable RuntimeException Short "
+    "String StringBuilder StringBuffer System Thread Throwable Void AutoCloseable CharSequence Cloneable "
+    "IllegalArgumentException IllegalStateException IndexOutOfBoundsException NullPointerException "
+    "UnsupportedOperationException ArithmeticException ClassCastException InterruptedException ClassNotFoundException "
+    "NumberFormatException var"
+)
+
+_PACKAGE = re.compile(r"\bpackage\s+([\w.\s]+?)\s*;", re.ASCII)
+_IMPORT = re.compile(r"import\s+(static\s+)?([\w.$\s\x80-\xff]+?)\s*(\.\s*\*)?\s*;?\s*$", re.ASCII)
+_ARGUMENTS = re.compile(r"<[^<>]*>")
+_TYPED = re.compile(
+    r"(?:for\s*\(\s*)?(?:.*?\binstanceof\s+)?(?:@[\w.]+(?:\([^)]*\))?\s*|"
+    r"(?:final|public|private|protected|static|volatile|transient)\s+)*"
+    r"([A-Za-z_$][\w$.]*)\s*(\[\s*\]|\.\.\.)?\s+([A-Za-z_$][\w$]*)\s*(?:=\s*(?:new\s+([\w$.]+))?|:|;|,|\)|$)",
+    re.DOTALL,
+)
+
+
+def type_name(text: str) -> str:
+    return "" if text in BUILTINS or text in KEYWORDS else text
+
+
+def _typed(text: str) -> Sequence[tuple[str, str]]:
+    while (shorter := _ARGUMENTS.sub("", text)) != text:
+        text = shorter
+    match = _TYPED.match(text)
+    if match is None or match[2]:
+        return []
+    of = match[4] if match[1] == "var" and match[4] else type_name(match[1])
+    return [(match[3], of)] if of else []
+
+
+def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
+    header = source.masked[draft.head : min(draft.body, draft.head + 400)]
+    words = set(re.findall(r"\w+", header.partition("(")[0].partition("{")[0]))
+    in_interface = parent is not None and parent.kind == "interface"
+    flags = Flag(0)
+    if words & {"public", "protected"} or (in_interface and "private" not in words):
+        flags |= Flag.EXPORTED
+    if "static" in words and draft.kind in CALLABLES:
+        flags |= Flag.STATIC
+    if draft.kind in CALLABLES and draft.is_bodiless:
+        flags |= Flag.DECLARATION
+    if "abstract" in words or (in_interface and draft.is_bodiless):
+        flags |= Flag.ABSTRACT
+    for start, end in draft.decorators:
+        if re.match(r"@\s*(?:[\w.]*\.)?(?:Test|ParameterizedTest|RepeatedTest|TestFactory)\b", source.text[start:end]):
+            flags |= Flag.TEST
+    return int(flags)
+
+
+def _refine(draft: Draft, parent: Draft | None) -> None:
+    pass
+
+
+def _imports(text: str) -> Sequence[Import]:
+    match = _IMPORT.match(text.strip())
+    if match is None:
+        return []
+    name = re.sub(r"\s", "", match[2])
+    if match[3]:
+        return [Import("*", name, "*", False)]
+    module, _, member = name.rpartition(".")
+    return [Import(member, module, member, False)]
+
+
+def _package(masked: str) -> str:
+    match = _PACKAGE.search(masked[:20_000])
+    return re.sub(r"\s", "", match[1]) if match is not None else ""
+
+
+DIALECTS = {
+    "java": Dialect(
+        language="java",
+        grammar="java",
+        queries=("java",),
+        keywords=KEYWORDS,
+        builtins=BUILTINS,
+        selves=frozenset({"this"}),
+        refine=_refine,
+        flags=_flags,
+        is_doc=lambda comment: comment.startswith("/**"),
+        imports=_imports,
+        typed=_typed,
+        package=_package,
+    )
+}
