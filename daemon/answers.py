@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from codegraphd.daemon.analysis.features import features
 from codegraphd.daemon.embedding.text import context_text
-from codegraphd.daemon.graph import graph
 from codegraphd.daemon.graph.recipe import quoted, recipe_of
 from codegraphd.daemon.parser_process import UnreadableError, read_file
 from codegraphd.daemon.search import calibration, clones, query
@@ -122,6 +121,8 @@ def around(
     direction: str,
 ) -> dict[str, Any]:
     """`dependents` (direction "in") and `dependencies` ("out") of a unit, nearest first."""
+    from codegraphd.daemon.graph import graph  # networkx: 0.1 s and 20 MB that no other question needs
+
     with daemon.store.snapshot() as view:
         if path is not None:
             assert params.line is not None
@@ -150,7 +151,8 @@ def around(
 def symbols(daemon: Daemon, params: messages.Symbols, roots: Sequence[RootRecord], path: str | None) -> dict[str, Any]:
     with daemon.store.snapshot() as view:
         if path is not None and path != "." and view.file(roots[0].id, path) is None:
-            if next(view.files(roots[0].id, path.rstrip("/") + "/"), None) is None:
+            below = next(view.files(roots[0].id, path.rstrip("/") + "/"), None)
+            if below is None:
                 raise RequestError(NOT_FOUND, f"{path} is not indexed in {roots[0].path}")
         units = names.symbols(view, roots, pattern=params.pattern, path=path, limit=params.limit)
         return {"units": units, **_standing(daemon, view, roots)}

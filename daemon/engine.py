@@ -60,6 +60,7 @@ class Work:
     gone: Sequence[str] = ()
     touched: Sequence[tuple[str, Stat]] = ()  # same bytes under a new stat
     leaving: Mapping[bytes, Sequence[str]] = field(default_factory=dict)
+    anew: bool = False  # equal bytes are taken in again too: a reindex
     urgent: bool = False  # an edit that somebody waits for: its units go to the model first
 
 
@@ -229,9 +230,7 @@ class _Step:
             if record.id not in moved:
                 self._delete(record)
         for file in leaving:
-            self._touch(work.root, index.set_defines(work.root, file.id, ()))
-            index.delete_file(file)
-            index.dequeue(Stage.RESOLVE, file.id)
+            self._touch(work.root, index.delete_file(file))
             outcome.files += 1
         for plan in plans:
             self._write(work, plan, urgent)
@@ -244,12 +243,11 @@ class _Step:
             for origin in work.leaving.get(module.digest, ()) if module.units else ():
                 former = index.file(work.root, origin)
                 if former is not None and former.digest == module.digest and len(former.units) == len(module.units):
-                    self._touch(work.root, index.set_defines(work.root, former.id, ()))
                     known = dict(enumerate(index.units_of(former)))
-                    index.delete_file(former)
+                    self._touch(work.root, index.delete_file(former))
                     return _Plan(parsed, former.id, known, [], is_new=True)
             return _Plan(parsed, index.new_id(), {}, [], is_new=True)
-        if file.digest == module.digest and file.skipped == module.skipped and module.digest:
+        if file.digest == module.digest and file.skipped == module.skipped and module.digest and not work.anew:
             index.put_file(replace(file, stat=parsed.stat))
             self.outcome.early_cutoffs += 1
             return None
@@ -344,7 +342,7 @@ class _Step:
         for file_id in first:
             self._resolve_file(file_id)
             done.add(file_id)
-        while not expired():
+        while True:
             batch = [file_id for file_id, _ in self.index.queued(Stage.RESOLVE, 16) if file_id not in done]
             if not batch:
                 return
@@ -391,15 +389,14 @@ class _Step:
                 n_cascaded += 1
             elif not depth:
                 self._refresh_unit(unit_id, level, cause, depth, priority)
-        while not expired():
-            batch = self.index.queued(Stage.RECIPE, 64)
-            if not batch:
-                return
+        while batch := self.index.queued(Stage.RECIPE, 64):  # at least one batch, so that every step gets on
             for unit_id, payload in batch:
                 level, cause, depth, priority = json.loads(payload.decode("utf-8", "surrogatepass"))
                 if self._refresh_unit(unit_id, level, cause, depth, self._capped(priority, n_cascaded)) and depth:
                     n_cascaded += 1
                 self.index.dequeue(Stage.RECIPE, unit_id)
+            if expired():
+                return
 
     def postpone(self) -> None:
         """Put the candidates onto the durable list."""

@@ -8,6 +8,7 @@ without is said in `degraded`, how many units still wait for the model in `pendi
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -114,7 +115,8 @@ class Handlers:
 
     async def _reindex(self, params: messages.Reindex, _: ClientContext) -> Any:
         roots = self._daemon.workspaces.chosen(params.root)
-        await self._run(lambda: [self._daemon.reindex(root) for root in roots])
+        for root in roots:
+            await self._run(functools.partial(self._daemon.reindex, root))
         return {"roots": [root.path for root in roots]}
 
     # --- questions ----------------------------------------------------------------------------------------------------
@@ -229,7 +231,7 @@ class Handlers:
         if (known := self._vectors.get(key)) is not None:
             self._vectors.move_to_end(key)
             return known, None
-        state = embedder.state
+        state = embedder.state.state
         wait_s = self._timeout() if must else QUERY_MODEL_S if state == "ready" else wait_ms / 1000
         try:
             vector = (await self._ask_model([text], "query", wait_s))[0]
@@ -308,7 +310,7 @@ class Handlers:
         subscription = self._subscriptions.get(client.id)
         if subscription is None:
             subscription = self._subscriptions[client.id] = _Subscription(client)
-            client.on_close(lambda: self._subscriptions.pop(client.id, None))
+            client.on_close(lambda: self._forget(client.id))
         subscription.topics |= {(event, root) for event in params.events}
         return {"events": sorted({event for event, _ in subscription.topics})}
 
@@ -321,6 +323,9 @@ class Handlers:
             (event, of) for event, of in subscription.topics if event not in params.events or root not in (None, of)
         }
         return {"events": sorted({event for event, _ in subscription.topics})}
+
+    def _forget(self, client: int) -> None:
+        self._subscriptions.pop(client, None)
 
     def notify(self, event: str, root_id: int, params: dict[str, Any]) -> None:
         """Tell subscribers of an event; on the loop's thread."""

@@ -1,12 +1,8 @@
 """The engine's thread: what has happened goes in as events, one at a time; what is to be done next is decided here.
 
-Owns: for each root which paths wait to be parsed, are being parsed, or are parsed and wait for a commit; the one step
-that is with the writer; who waits for `sync`; the counters of `status`. The doing is others': the pool parses, the
-writer runs `engine.advance`, the feeder talks to the model.
-
-Order. The newest state of a path is what counts: a path that changes again while it waits is parsed once. Edits (few
-paths of a root that is indexed) overtake crawls at every stage. Paths that went away are applied when nothing of their
-root waits to be parsed any more, or after GONE_S, so that a moved file is seen as moved and not as gone.
+Owns: the work in hand of each root (`workset`); the one step that is with the writer; who waits for `sync`; the
+counters of `status`. The doing is others': the pool parses, the writer runs `engine.advance`, the feeder talks to the
+model. Edits (few paths of a root that is indexed) overtake crawls at every stage.
 
 Truth. An event may come late or twice: it costs time only. A step that fails (the disk is full) is tried again with
 the same work; what was being done when the daemon died is found by the next start's crawl and by the work lists.
@@ -18,10 +14,10 @@ import logging
 import queue
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
 from codegraphd.daemon.embedding.feeder import Feeder
@@ -37,18 +33,16 @@ from codegraphd.daemon.engine import (
 )
 from codegraphd.daemon.graph.index import Index, Stage
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
+from codegraphd.daemon.workset import RootWork, Sequences, skipped_module
 from codegraphd.store.env import Store
-from codegraphd.store.records import FileChange, FileRecord, Module, Stat
+from codegraphd.store.records import FileChange, FileRecord
 from codegraphd.store.writer import Writer
 
 log = logging.getLogger(__name__)
 
 URGENT_PATHS = 16  # a scan with more changes than these is a crawl or a checkout, not a person's edit
 IN_FLIGHT = 24  # bulk jobs with the parsers at once; the rest waits here, where a newer state replaces it
-STEP_UNITS = 400  # of parsed files in one bulk step: some 50 ms, what an edit may have to wait for
-STEP_GONE = 500
 SLICE_S = 0.05
-GONE_S = 2.0
 TICK_S = 1.0
 BEAT_S = 30.0
 
@@ -97,37 +91,6 @@ class Subscriber(Protocol):
 
 
 @dataclass(slots=True)
-class RootState:
-    """One root in work. `unapplied`: path -> sequence number of its earliest change that no commit holds yet."""
-
-    id: int
-    path: str
-    waiting: dict[str, FileChange] = field(default_factory=dict)
-    in_flight: dict[str, FileChange] = field(default_factory=dict)
-    ready: dict[str, ParsedFile] = field(default_factory=dict)
-    touched: dict[str, Stat] = field(default_factory=dict)
-    gone: dict[str, bytes] = field(default_factory=dict)  # path -> digest of its last known bytes
-    gone_since: float = 0.0
-    unapplied: dict[str, int] = field(default_factory=dict)
-    covered: dict[str, int] = field(default_factory=dict)  # path -> last sequence number that what is ready reflects
-    urgent: set[str] = field(default_factory=set)
-    crawled: bool = False
-    missing: bool = False
-    done: int = 0  # files of the present pass that are committed
-    total: int = 0
-    began: float = 0.0
-    last_change: float | None = None  # wall clock, seconds
-
-    @property
-    def is_busy(self) -> bool:
-        return bool(self.unapplied)
-
-    @property
-    def n_unparsed(self) -> int:
-        return len(self.waiting) + len(self.in_flight)
-
-
-@dataclass(slots=True)
 class _Waiter:
     """Somebody in `sync`. Changes up to `sequence` must be committed; if `semantic`, units up to `mark` embedded."""
 
@@ -140,8 +103,10 @@ class _Waiter:
 
 @dataclass(slots=True)
 class _Step:
+    """What is with the writer."""
+
     work: list[Work]
-    sequences: dict[tuple[int, str], int]  # (root, path) -> last sequence number that this step covers
+    sequences: Sequences
 
 
 class Indexer:
@@ -160,7 +125,7 @@ class Indexer:
     ) -> None:
         self.store, self.writer, self.parsers, self.settings = store, writer, parsers, settings
         self.max_file_bytes = max_file_bytes
-        self.roots: dict[int, RootState] = {}
+        self.roots: dict[int, RootWork] = {}
         self.counters: Counter[str] = Counter()
         self.levels: Counter[str] = Counter()
         self.max_depth = 0
@@ -220,8 +185,13 @@ class Indexer:
 
     # --- commands (on the indexer's thread, through `call`) -----------------------------------------------------------
 
-    def add_root(self, id: int, path: str) -> RootState:
-        return self.roots.setdefault(id, RootState(id, path))
+    def add_root(self, id: int, path: str) -> RootWork:
+        return self.roots.setdefault(id, RootWork(id, path))
+
+    def read_anew(self, id: int) -> None:
+        """The next crawl of the root parses every file, also those whose bytes are known."""
+        if (root := self.roots.get(id)) is not None:
+            root.anew, root.crawled = True, False
 
     def forget_root(self, id: int) -> None:
         self.roots.pop(id, None)
@@ -302,60 +272,37 @@ class Indexer:
             return
         root.missing = event.missing
         urgent = root.crawled and len(event.changes) <= URGENT_PATHS
+        digests = self._digests(root.id, [change.path for change in event.changes if change.stat is None])
+        now = time.monotonic()
         if event.changes:
             root.last_change = time.time()
-            if not root.is_busy:
-                root.done, root.total, root.began = 0, 0, time.monotonic()
-        gone = [change.path for change in event.changes if change.stat is None]
-        digests: dict[str, bytes] = {}
-        if gone:
-            with self.store.snapshot() as view:
-                for path in gone:
-                    if (file := view.file(root.id, path)) is not None:
-                        digests[path] = file.digest
         for change in event.changes:
             self._sequence += 1
-            if change.path not in root.unapplied:
-                root.total += 1
-            root.unapplied.setdefault(change.path, self._sequence)
-            root.ready.pop(change.path, None)
-            root.touched.pop(change.path, None)
-            root.waiting.pop(change.path, None)
-            root.gone.pop(change.path, None)
-            root.covered[change.path] = self._sequence
-            (root.urgent.add if urgent else root.urgent.discard)(change.path)
-            if change.stat is None:
-                if not root.gone:
-                    root.gone_since = time.monotonic()
-                root.gone[change.path] = digests.get(change.path, b"")
-            elif change.skipped:
-                root.ready[change.path] = ParsedFile(change.path, change.stat, _skipped(change.stat, change.skipped))
-            else:
-                root.waiting[change.path] = change
+            root.changed(change, self._sequence, digests.get(change.path, b""), now, urgent=urgent)
         if event.complete:
             root.crawled = True
 
+    def _digests(self, root: int, paths: list[str]) -> dict[str, bytes]:
+        """Of the last known bytes of files that are gone: a moved file is recognised by them."""
+        if not paths:
+            return {}
+        with self.store.snapshot() as view:
+            files = ((path, view.file(root, path)) for path in paths)
+            return {path: file.digest for path, file in files if file is not None}
+
     def _file_parsed(self, event: FileParsed) -> None:
         root = self.roots.get(event.root)
-        if root is None or root.in_flight.get(event.change.path) is not event.change:
+        if root is None or not root.answered(event.change, event.sequence):
             return
         path, parsed = event.change.path, event.parsed
-        del root.in_flight[path]
-        if path in root.gone:
-            return
-        root.covered[path] = event.sequence  # the file was read after that
         stat = parsed.stat or event.change.stat
         assert stat is not None
         if parsed.gone:
-            if not root.gone:
-                root.gone_since = time.monotonic()
-            with self.store.snapshot() as view:
-                file = view.file(root.id, path)
-            root.gone[path] = file.digest if file else b""
+            root.vanished(path, self._digests(root.id, [path]).get(path, b""), time.monotonic())
         elif parsed.unchanged:
             root.touched[path] = stat
         else:
-            root.ready[path] = ParsedFile(path, stat, parsed.module or _skipped(stat, parsed.skipped))
+            root.ready[path] = ParsedFile(path, stat, parsed.module or skipped_module(stat, parsed.skipped))
 
     def _advance(self, now: float) -> None:
         """Whatever can go on, goes on."""
@@ -367,28 +314,18 @@ class Indexer:
         if self._waiters:
             self._release_waiters()
 
-    def _dispatch(self, root: RootState) -> None:
-        if not root.waiting:
-            return
-        paths = [path for path in root.waiting if path in root.urgent]
-        room = IN_FLIGHT - len(root.in_flight)
-        if room > 0 and len(paths) < len(root.waiting):
-            bulk = (path for path in root.waiting if path not in root.urgent)
-            paths += [path for path, _ in zip(bulk, range(room), strict=False)]
+    def _dispatch(self, root: RootWork) -> None:
+        paths = root.to_parse(IN_FLIGHT) if root.waiting else []
         if not paths:
             return
         with self.store.snapshot() as view:
             for path in paths:
-                if path in root.in_flight:
-                    continue  # parsed again when the answer is in
                 file = view.file(root.id, path)
-                known = file.digest if file and file.digest and not file.skipped else None
-                self._parse(root, root.waiting.pop(path), known)
+                known = file.digest if file and file.digest and not file.skipped and not root.anew else None
+                self._parse(root, root.sent(path), known)
 
-    def _parse(self, root: RootState, change: FileChange, known: bytes | None) -> None:
-        root.in_flight[change.path] = change
-        sequence = self._sequence
-        root_id = root.id
+    def _parse(self, root: RootWork, change: FileChange, known: bytes | None) -> None:
+        sequence, root_id = self._sequence, root.id
 
         def done(parsed: Parsed) -> None:
             self.post(FileParsed(root_id, change, sequence, parsed))
@@ -402,7 +339,9 @@ class Indexer:
         step = _Step([], {})
         for urgent in (True, False):
             for root in self.roots.values():
-                self._collect(root, step, urgent=urgent, now=now)
+                if (collected := root.collect(now, urgent=urgent)) is not None:
+                    step.work.append(collected[0])
+                    step.sequences.update(collected[1])
             if step.work:
                 break
         resolving = urgent or all(
@@ -419,39 +358,6 @@ class Indexer:
 
         self._submit(job, urgent and bool(step.work), self._stepped)
 
-    def _collect(self, root: RootState, step: _Step, *, urgent: bool, now: float) -> None:
-        """Move what is ready of a root into the step: of the urgent paths everything, else a slice."""
-        parsed: list[ParsedFile] = []
-        n_units = 0
-        for path in list(root.ready):
-            if urgent and path not in root.urgent:
-                continue
-            if not urgent and parsed and n_units + len(root.ready[path].module.units) > STEP_UNITS:
-                break
-            item = root.ready.pop(path)
-            n_units += len(item.module.units)
-            parsed.append(item)
-        if urgent and any(path in root.waiting or path in root.in_flight for path in root.urgent):
-            may_go = False  # one of them may turn out to be where a file went that is gone elsewhere
-        else:
-            may_go = urgent or now - root.gone_since > GONE_S or not (root.n_unparsed or root.ready)
-        touched = [(path, root.touched.pop(path)) for path in list(root.touched) if not urgent or path in root.urgent]
-        gone: list[str] = []
-        leaving: defaultdict[bytes, list[str]] = defaultdict(list)
-        if root.gone and may_go:
-            gone = [path for path in root.gone if not urgent or path in root.urgent][:STEP_GONE]
-        if root.gone and parsed:
-            for path, digest in root.gone.items():
-                if digest:
-                    leaving[digest].append(path)
-        if not (parsed or touched or gone):
-            return
-        for path in gone:
-            del root.gone[path]
-        step.work.append(Work(root.id, parsed, gone, touched, dict(leaving), urgent))
-        for path in [item.path for item in parsed] + [path for path, _ in touched] + gone:
-            step.sequences[root.id, path] = root.covered.pop(path, 0)
-
     def _stepped(self, future: Future[Outcome]) -> None:
         step, self._step = self._step, None
         assert step is not None
@@ -459,7 +365,9 @@ class Indexer:
             self.problem = f"the index cannot be written: {error}"
             log.error("%s", self.problem)
             self._retry_at = time.monotonic() + 2.0
-            self._take_back(step)
+            for work in step.work:
+                if (root := self.roots.get(work.root)) is not None:
+                    root.take_back(work, step.sequences)
             return
         self.problem = None
         outcome = future.result()
@@ -471,37 +379,14 @@ class Indexer:
         for unit, root_id, priority in outcome.embed:
             self.feeder.backlog.add(unit, root_id, priority, now)
         for (root_id, path), sequence in step.sequences.items():
-            if (root := self.roots.get(root_id)) is None:
-                continue
-            root.done += 1
-            if any(path in where for where in (root.waiting, root.in_flight, root.ready, root.touched, root.gone)):
-                root.unapplied[path] = sequence + 1  # it changed again meanwhile: only that is still to come
-            else:
-                root.unapplied.pop(path, None)
-                root.urgent.discard(path)
+            if (root := self.roots.get(root_id)) is not None:
+                root.committed(path, sequence)
         if self._subscriber is not None:
             for root_id in {work.root for work in step.work}:
                 n_files = sum(1 for root, _ in step.sequences if root == root_id)
                 self._subscriber.indexed(root_id, outcome.clock, n_files, outcome.changes)
                 if (root := self.roots.get(root_id)) is not None:
                     self._subscriber.progress(root_id, root.done, root.total)
-
-    def _take_back(self, step: _Step) -> None:
-        """The step did not happen: its work is ready again, unless a newer state of the path is under way."""
-        for work in step.work:
-            if (root := self.roots.get(work.root)) is None:
-                continue
-            for item in work.parsed:
-                root.covered.setdefault(item.path, step.sequences[work.root, item.path])
-                if item.path not in root.waiting and item.path not in root.in_flight and item.path not in root.gone:
-                    root.ready.setdefault(item.path, item)
-            for path, stat in work.touched:
-                root.touched.setdefault(path, stat)
-                root.covered.setdefault(path, step.sequences[work.root, path])
-            for path in work.gone:
-                root.covered.setdefault(path, step.sequences[work.root, path])
-                if path not in root.waiting and path not in root.in_flight:
-                    root.gone.setdefault(path, b"")
 
     def _count(self, outcome: Outcome) -> None:
         self.clock = max(self.clock, outcome.clock)
@@ -552,7 +437,3 @@ class Indexer:
             self._waiters.remove(waiter)
             if waiter.future.set_running_or_notify_cancel():
                 waiter.future.set_result(self.clock)
-
-
-def _skipped(stat: Stat, reason: str) -> Module:
-    return Module("text", b"", stat.size, 0, "", (), (), (), (), 0, reason)

@@ -18,7 +18,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -55,7 +54,6 @@ log = logging.getLogger("codegraphd")
 
 LAG_PERIOD_S = 0.5
 TEND_PERIOD_S = 30.0
-COMMIT_WORDS_S = 5.0  # how long the word index's own commit may lag behind; its overlay answers until then
 EXIT_CONFIG = 78
 
 
@@ -87,13 +85,13 @@ class Daemon:
             self.parsers,
             self._make_feeder,
             settings=_settings(config),
-            max_file_bytes=config.index.max_file_kb * 1024,
+            max_file_bytes=config.index.max_file_kb << 10,
             subscriber=_Subscriber(self),
         )
         self.indexer.on_tick = [self.embedder.tick, self.parsers.tick, self._tick]
         self.workspaces = Workspaces(self.store, self.writer, self.indexer, self._make_watcher)
         self.handlers = Handlers(self)
-        self._next_tend = self._next_words = 0.0
+        self._next_tend = 0.0
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -158,9 +156,6 @@ class Daemon:
 
     def _tick(self, now: float) -> None:
         """Upkeep, on the indexer's thread."""
-        if self.words.n_pending and now >= self._next_words:
-            self._next_words = now + COMMIT_WORDS_S
-            threading.Thread(target=self.words.commit, name="words-commit", daemon=True).start()
         if now >= self._next_tend:
             self._next_tend = now + TEND_PERIOD_S
             if (trouble := self.store.tend()) is not None and not self.problems:
@@ -392,7 +387,7 @@ def _settings(config: Config) -> Settings:
 def _cache_budget(config: Config) -> Any:
     from codegraphd.store.vectors import Budget
 
-    return Budget(max_bytes=config.cache.max_mb << 20, ttl_s=config.cache.ttl_hours * 3600)
+    return Budget(max_bytes=int(config.cache.max_mb * 2**20), ttl_hours=int(config.cache.ttl_hours))
 
 
 def _log_to_stderr(config: Config) -> None:

@@ -141,22 +141,25 @@ class Workspaces:
             known = list(view.stats(root.id))
         if anew:  # a stat that no file has: all that are there differ, all that are not are still known to be gone
             known = [(path, Stat(-1, 0, 0, 0), skipped) for path, _, skipped in known]
-        inner = self._inner(root.path)
+        inner = self.inner(root.path)
 
         def add() -> None:
             self._indexer.add_root(root.id, root.path)
+            if anew:
+                self._indexer.read_anew(root.id)
             self.watcher.add(root.id, root.path, known, inner)
 
         self._indexer.call(add)
 
-    def _inner(self, path: str) -> frozenset[str]:
+    def inner(self, path: str) -> frozenset[str]:
+        """Paths of the roots below `path`: they own their files."""
         return frozenset(root.path for root in self.roots.values() if root.path.startswith(path + os.sep))
 
     def _tell_outer(self, path: str) -> None:
         """A root came or went below others: they leave it out, or take it in again."""
         for root in self.roots.values():
             if path.startswith(root.path + os.sep):
-                self.watcher.set_exclude(root.id, self._inner(root.path))
+                self.watcher.set_exclude(root.id, self.inner(root.path))
 
     def _drop(self, root_id: int) -> None:
         def dropped(future: Future[bool]) -> None:
