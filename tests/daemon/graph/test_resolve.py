@@ -1,8 +1,8 @@
 """Case files of `tests/data/resolve`: small projects, and exactly the edges that their sources show.
 
 A case begins with `=== what it shows`. `[file PATH]` begins a file, `[edges]` the expected edges less containment,
-each "path:qualname -> path:qualname kind strength" (an overload's ordinal follows as #n), `[mentions]`, where it stands,
-the references left to be matched by name: "path:qualname ? name kind".
+each "path:qualname -> path:qualname kind strength" (an overload's ordinal follows as #n), and `[mentions]`, where it
+stands, the references left to be matched by name: "path:qualname ? name kind".
 """
 
 from __future__ import annotations

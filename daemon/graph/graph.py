@@ -1,0 +1,199 @@
+"""What depends on these units, and what do they depend on?
+
+The graph lies in the index as adjacency; a question walks just the part that it reaches, level by level, each unit
+once, at its least distance, by its strongest edge: cycles and hubs end by that, and by `limit`.
+
+Edges that are stored are STRONG or CRITICAL. A reference that resolution left open is matched here by name: MEDIUM
+where one definition of its family in the root bears that name, WEAK where several do. A walk goes on behind a
+MEDIUM edge and ends behind a WEAK one: what one name in common leads to has little to do with the question.
+
+Containment is no dependence and is not walked. A declaration stands for its definition: the edge between them costs no
+distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from codegraphd.daemon.analysis.languages import FAMILY
+from codegraphd.daemon.graph.index import View
+from codegraphd.daemon.graph.keys import CLASS_KINDS, FUNCTION_KINDS, NAMELESS_KINDS
+from codegraphd.store.records import Flag, Strength, UnitRecord
+
+if TYPE_CHECKING:
+    import networkx
+
+_CALLED = FUNCTION_KINDS | CLASS_KINDS | {"macro", "property", "constant"}
+# Kinds of units that a reference of a kind can mean by its name alone.
+_MEANT: dict[str, frozenset[str]] = {
+    "call": _CALLED,
+    "instantiate": CLASS_KINDS | FUNCTION_KINDS,
+    "decorate": _CALLED,
+    "inherit": CLASS_KINDS,
+    "implement": CLASS_KINDS,
+    "type": CLASS_KINDS,
+}
+
+
+class Reached(NamedTuple):
+    """A unit that a walk came to: at which distance, by which edge."""
+
+    unit: int
+    depth: int  # 1: directly
+    kind: str  # of EDGE_KINDS
+    strength: int  # Strength
+
+
+class Step(NamedTuple):
+    """One edge that a walk saw, in the direction of the edge."""
+
+    source: int
+    target: int
+    kind: str
+    strength: int
+
+
+def dependents(view: View, ids: Sequence[int], depth: int, limit: int) -> tuple[list[Reached], bool]:
+    """What refers to these units, to a distance; nearest and strongest first; and whether `limit` cut it short."""
+    found, truncated, _ = _walk(view, ids, "in", depth, limit, weak=True)
+    return found, truncated
+
+
+def dependencies(view: View, ids: Sequence[int], depth: int, limit: int) -> tuple[list[Reached], bool]:
+    """What these units refer to: as `dependents`, the other way."""
+    found, truncated, _ = _walk(view, ids, "out", depth, limit, weak=True)
+    return found, truncated
+
+
+def neighbourhood(
+    view: View, start: Sequence[int], direction: str, depth: int, limit: int, *, weak: bool
+) -> tuple[networkx.DiGraph, bool]:
+    """The digraph of what a walk reaches ("in": dependents, "out": dependencies), and whether `limit` cut it short.
+
+    Nodes are unit ids with `depth`; edges go from the unit that refers to the one referred to, with `kind` and
+    `strength`, the strongest of several.
+    """
+    import networkx
+
+    found, truncated, steps = _walk(view, start, direction, depth, limit, weak=weak)
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(start, depth=0)
+    for reached in found:
+        graph.add_node(reached.unit, depth=reached.depth)
+    for step in steps:
+        if step.source in graph and step.target in graph:
+            known = graph.get_edge_data(step.source, step.target)
+            if known is None or known["strength"] < step.strength:
+                graph.add_edge(step.source, step.target, kind=step.kind, strength=step.strength)
+    return graph, truncated
+
+
+def _walk(
+    view: View, start: Sequence[int], direction: str, depth: int, limit: int, *, weak: bool
+) -> tuple[list[Reached], bool, list[Step]]:
+    neighbours = _Neighbours(view, limit, weak=weak)
+    look = neighbours.of_source if direction == "out" else neighbours.of_target
+    seen = set(start)
+    out: list[Reached] = []
+    steps: list[Step] = []
+    level = list(dict.fromkeys(start))
+    for distance in range(1, depth + 1):
+        best: dict[int, tuple[int, str]] = {}  # unit -> strength, kind
+        at = 0
+        while at < len(level):  # grows: what a declaration stands for is at the same distance
+            here, at = level[at], at + 1
+            for step in look(here):
+                steps.append(step)
+                other = step.target if direction == "out" else step.source
+                if other in seen:
+                    continue
+                if step.kind == "declare" and other not in best:
+                    level.append(other)
+                if other not in best or (step.strength, step.kind) > best[other]:
+                    best[other] = (step.strength, step.kind)
+        ordered = neighbours.ordered(best)
+        truncated = neighbours.truncated or len(out) + len(ordered) > limit
+        out += [Reached(other, distance, best[other][1], best[other][0]) for other in ordered[: limit - len(out)]]
+        if len(out) >= limit:
+            return out, truncated, steps
+        seen.update(ordered)
+        level = [other for other in ordered if best[other][0] > Strength.WEAK and best[other][1] != "declare"]
+        if not level:
+            break
+    return out, neighbours.truncated, steps
+
+
+class _Neighbours:
+    """Edges of a unit, stored ones and those by name. Owns what was read of units in one walk."""
+
+    def __init__(self, view: View, limit: int, *, weak: bool) -> None:
+        self._view, self._limit, self._weak = view, limit, weak
+        self._units: dict[int, UnitRecord | None] = {}
+        self._named: dict[tuple[int, str, str], list[UnitRecord]] = {}
+        self.truncated = False  # a name that more units bear than the walk may reach
+
+    def of_source(self, unit_id: int) -> Iterable[Step]:
+        """What the unit refers to."""
+        for edge in self._view.edges_out(unit_id):
+            if edge.kind != "contain":
+                yield Step(unit_id, edge.target, edge.kind, edge.strength)
+        unit = self._unit(unit_id) if self._weak else None
+        if unit is None:
+            return
+        for family, name, kind in self._view.mentioned_by(unit_id):
+            candidates = self._meant(unit.root, family, name, kind)
+            strength = _strength(candidates)
+            for candidate in candidates:
+                if candidate.id != unit_id:
+                    yield Step(unit_id, candidate.id, kind, strength)
+
+    def of_target(self, unit_id: int) -> Iterable[Step]:
+        """What refers to the unit."""
+        for source, kind, strength in self._view.edges_in(unit_id):
+            if kind != "contain":
+                yield Step(source, unit_id, kind, strength)
+        unit = self._unit(unit_id) if self._weak else None
+        if unit is None or unit.unit.kind in NAMELESS_KINDS:
+            return
+        family, name = FAMILY.get(unit.language, ""), unit.unit.name
+        sources = self._view.mentions(unit.root, family, name)
+        if len(sources) > self._limit:
+            self.truncated = True
+        for source in sources[: self._limit]:
+            kinds = [k for f, n, k in self._view.mentioned_by(source) if f == family and n == name]
+            kinds = [kind for kind in kinds if unit.unit.kind in _MEANT.get(kind, ())]
+            if kinds and source != unit_id:
+                strength = _strength(self._meant(unit.root, family, name, kinds[0]))
+                yield Step(source, unit_id, kinds[0], strength)
+
+    def ordered(self, found: dict[int, tuple[int, str]]) -> list[int]:
+        """Strongest first, then by place: ids are opaque."""
+        records = [(found[unit_id][0], self._unit(unit_id)) for unit_id in found]
+        known = [(strength, record) for strength, record in records if record is not None]
+        known.sort(key=lambda item: (-item[0], item[1].path, item[1].unit.start_byte, item[1].key))
+        return [record.id for _, record in known]
+
+    def _meant(self, root: int, family: str, name: str, kind: str) -> list[UnitRecord]:
+        """The units that a reference left open can mean."""
+        at = (root, family, name)
+        if at not in self._named:
+            ids = self._view.named(root, name)
+            if len(ids) > self._limit:
+                self.truncated = True
+            records = [self._unit(unit_id) for unit_id in ids[: self._limit]]
+            self._named[at] = [r for r in records if r is not None and FAMILY.get(r.language) == family]
+        kinds = _MEANT.get(kind, frozenset())
+        return [record for record in self._named[at] if record.unit.kind in kinds]
+
+    def _unit(self, unit_id: int) -> UnitRecord | None:
+        if unit_id not in self._units:
+            self._units[unit_id] = self._view.unit(unit_id)
+        return self._units[unit_id]
+
+
+def _strength(candidates: Sequence[UnitRecord]) -> int:
+    """MEDIUM where all are one: overloads of one file, or declarations with their one definition."""
+    whole = [candidate for candidate in candidates if not candidate.unit.flags & Flag.DECLARATION] or candidates
+    places = {(candidate.path, candidate.unit.qualname) for candidate in whole}
+    return int(Strength.MEDIUM if len(places) == 1 else Strength.WEAK)
