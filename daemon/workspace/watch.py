@@ -410,6 +410,10 @@ class Watcher:
     def _overflow(self) -> None:
         for root in self._roots.values():
             root.tree.note_overflow()
+        with self._lock:  # the events of barriers may be among those lost: they are served by a crawl
+            for name, (_, callback, root_id) in self._barriers.items():
+                self._barriers[name] = (0.0, callback, root_id)
+        self._wake.set()
 
 
 def _call(callback: Callable[[], None]) -> None:
