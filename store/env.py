@@ -6,11 +6,16 @@ forbids to resize its map while a transaction of this process is open, so every 
 the exception.
 
 A commit is whole after kill -9 and after a power cut (`sync`, `metasync=False`: the latter may lose the last one).
+What somebody else does to the file is noticed: at the start by `store.trust`, later by `tend`.
+
+A snapshot that is held for minutes keeps every page that it sees from being used again, so the file would grow with
+each commit. `tend` ends those: their next question raises SnapshotExpired.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -21,14 +26,16 @@ from typing import Any, Final
 
 import lmdb
 
-from codegraphd.store import codec, vectors
+from codegraphd.store import codec, trust, vectors
 from codegraphd.store.errors import StoreDamaged, StoreError, StoreFull, StoreNewer
 from codegraphd.store.snapshot import Snapshot
 from codegraphd.store.tables import FLAGS, Tables
 
 MAP_MB: Final = 64 << 10
 MAX_READERS: Final = 512
+SNAPSHOT_S: Final = 120.0
 _GATE_TIMEOUT_S: Final = 30.0
+_NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _DATA = "data.mdb"
 _ASIDE = ".aside"
 
@@ -41,13 +48,19 @@ class Store:
         self.read_only = read_only
         self.cache_budget = vectors.Budget()
         self.precision = "int8"  # of the codes that `attach` makes
+        self._options: tuple[int, bool, bool] = (MAP_MB << 20, read_only, False)
         self.notes: list[str] = []  # what opening had to mend, for the log and for status
         self._env, self._tables = env, tables
         self._gate = threading.Condition()
-        self._n_open = 0
-        there = os.stat(os.path.join(directory, _DATA))
-        self._inode = (there.st_dev, there.st_ino)
         self._is_growing = False
+        # Transactions of this process, each under a token of its own: a snapshot with when it must be left, or None.
+        # Single dictionary operations need no lock, so that a hundred questions at once do not wait for each other.
+        self._in_use: dict[object, tuple[Snapshot, float] | None] = {}
+        self._path = os.path.join(directory, _DATA)
+        self._expired: list[Any] = []  # transactions that nobody can reach any more
+        self._writing = threading.Lock()
+        self._stamp = trust.stamp_of(self._path)  # of the file after our own last write
+        self._sealed: trust.Stamp | None = None
         with self.snapshot() as snapshot:
             raw = snapshot._txn.get(b"store id", db=tables.meta)
         self.store_id: str = raw.decode("ascii") if raw else "none"
@@ -61,122 +74,186 @@ class Store:
         one, StoreDamaged for what is no store or is cut short, StoreError where the directory cannot be used.
         """
         try:
-            store, found = cls._open(directory, map_mb, read_only, volatile)
+            return cls._open(directory, map_mb, read_only, volatile)
         except _OlderFormatError as older:
             if read_only:
                 raise StoreError(
                     f"{directory}: {older}; it can only be rebuilt, which a read-only store cannot"
                 ) from None
             aside = move_aside(directory)
-            store, found = cls._open(directory, map_mb, read_only, volatile)
+            store = cls._open(directory, map_mb, read_only, volatile)
             store.notes.append(f"{older}; moved to {aside}, the index is built again")
-        if found:
-            store.notes.append(f"cleared {found} readers of processes that are gone")
-        return store
+            return store
 
     @classmethod
-    def _open(cls, directory: str, map_mb: int, read_only: bool, volatile: bool) -> tuple[Store, int]:
+    def _open(cls, directory: str, map_mb: int, read_only: bool, volatile: bool) -> Store:
         path = os.path.join(directory, _DATA)
         env = None
         try:
             if not read_only:
                 os.makedirs(directory, mode=0o700, exist_ok=True)
+            examined = None if volatile else trust.examine(path)
             env = _open_env(directory, map_mb << 20, read_only, volatile)
             _check_length(env, path)
             tables = _open_tables(env, read_only)
             _check_format(env, tables, path, read_only)
             n_dead = 0 if read_only else env.reader_check()
-            return cls(directory, env, tables, read_only=read_only), n_dead
+            if not (read_only or volatile):  # from now on a write of ours must not look like somebody else's
+                trust.seal(path, trust.stamp_of(path), is_closed=False)
+            store = cls(directory, env, tables, read_only=read_only)
         except (lmdb.Error, OSError, StoreError, _OlderFormatError) as error:
             if env is not None:
                 env.close()
             if isinstance(error, (StoreError, _OlderFormatError)):
                 raise
             raise error_of(error, path) from error
+        store._options = (map_mb << 20, read_only, volatile)
+        if examined:
+            store.notes.append(examined)
+        if n_dead:
+            store.notes.append(f"cleared {n_dead} readers of processes that are gone")
+        return store
 
     def close(self) -> None:
-        """Close the environment. Snapshots must have been left, and the writer closed."""
+        """Close the environment and seal the file. Snapshots must have been left, and the writer closed."""
         with self._gate:
             self._env.close()
+        if not (self.read_only or self._options[2]) and self._is_ours():
+            trust.seal(self._path, self._stamp, is_closed=True)
+
+    def reopen(self) -> None:
+        """Close and open again, once no transaction of this process is open: LMDB wants it after a failed meta page."""
+        with self._alone("the environment must be opened again"):
+            self._env.close()
+            self._env = _open_env(self.directory, *self._options)
+            self._tables = _open_tables(self._env, self.read_only)
+            self._stamp = trust.stamp_of(self._path)
 
     # --- transactions ------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
-        """All reads at the newest clock. Leave it soon: what it sees cannot be reused on the disk until then."""
-        self._enter()
+    def snapshot(self, max_s: float = SNAPSHOT_S) -> Iterator[Snapshot]:
+        """All reads at the newest clock. Leave it soon; `tend` ends one that is held for over `max_s` seconds."""
+        token = self._enter()
         try:
             txn = self._env.begin(buffers=False)
             try:
-                yield Snapshot(txn, self._tables)
+                snapshot = Snapshot(txn, self._tables)
+                self._in_use[token] = (snapshot, time.monotonic() + max_s)
+                yield snapshot
             finally:
-                txn.abort()
+                txn.abort()  # nothing happens where `tend` did it before
         finally:
-            self._leave()
+            self._leave(token)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Any]:
         """A raw LMDB write transaction, aborted unless it was committed: for `store.writer` alone."""
-        self._enter()
+        token = self._enter()
         try:
-            txn = self._env.begin(write=True)
-            try:
-                yield txn
-            finally:
-                txn.abort()  # after a commit it does nothing
+            with self._writing:
+                try:
+                    txn = self._env.begin(write=True)
+                    try:
+                        yield txn
+                    finally:
+                        txn.abort()  # after a commit it does nothing
+                finally:
+                    with contextlib.suppress(OSError):
+                        self._stamp = trust.stamp_of(self._path)
         finally:
-            self._leave()
+            self._leave(token)
 
     def grow(self, factor: int = 2) -> None:
         """Enlarge the map, once no transaction of this process is open. Raises StoreFull where that cannot be."""
+        with self._alone("the map must grow"):
+            size = self._env.info()["map_size"] * factor
+            try:
+                self._env.set_mapsize(size)
+            except (lmdb.Error, OSError, MemoryError) as error:
+                raise StoreFull(f"{self.directory}: the map cannot grow to {size >> 20} MiB: {error}") from error
+
+    @contextlib.contextmanager
+    def _alone(self, why: str) -> Iterator[None]:
+        """No transaction of this process is open inside."""
         deadline = time.monotonic() + _GATE_TIMEOUT_S
         with self._gate:
             self._is_growing = True
             try:
-                while self._n_open:
+                while self._in_use:
                     left = deadline - time.monotonic()
                     if left <= 0 or not self._gate.wait(left):
-                        raise StoreFull(f"{self.directory}: the map must grow, but a reader keeps its transaction open")
-                size = self._env.info()["map_size"] * factor
-                try:
-                    self._env.set_mapsize(size)
-                except (lmdb.Error, OSError, MemoryError) as error:
-                    raise StoreFull(f"{self.directory}: the map cannot grow to {size >> 20} MiB: {error}") from error
+                        raise StoreFull(f"{self.directory}: {why}, but a reader keeps its transaction open")
+                yield
             finally:
                 self._is_growing = False
                 self._gate.notify_all()
 
-    def _enter(self) -> None:
-        with self._gate:
-            while self._is_growing:
-                self._gate.wait()
-            self._n_open += 1
+    def _enter(self) -> object:
+        """Register a transaction before it begins. Either `_alone` sees it, or it sees that it has to wait."""
+        token = object()
+        while True:
+            self._in_use[token] = None
+            if not self._is_growing:
+                return token
+            self._leave(token)
+            with self._gate:
+                while self._is_growing:
+                    self._gate.wait()
 
-    def _leave(self) -> None:
-        with self._gate:
-            self._n_open -= 1
-            if not self._n_open:
+    def _leave(self, token: object) -> None:
+        self._in_use.pop(token, None)
+        if self._is_growing:
+            with self._gate:
                 self._gate.notify_all()
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
     def tend(self) -> str | None:
-        """For now and then: clears readers of dead processes; says what is wrong with the file, if anything.
+        """To be called about once a second. Says what is wrong with the file, if anything.
 
-        A file that was deleted, replaced or cut under the daemon cannot be trusted: close, move aside, rebuild.
+        Ends snapshots that are held for too long, clears readers of dead processes, seals the file in a quiet moment.
+        A file that was deleted, replaced, cut or written by another cannot be trusted: close, move aside, rebuild.
         """
-        path = os.path.join(self.directory, _DATA)
+        self._end_old_snapshots()
+        if not self._writing.acquire(blocking=False):
+            return None  # a commit is under way: next time
         try:
-            there = os.stat(path)
-        except OSError as error:
-            return f"{path}: {error.strerror}"
-        if (there.st_dev, there.st_ino) != self._inode:
-            return f"{path}: replaced by another file"
-        if there.st_size < _used_bytes(self._env):
-            return f"{path}: cut short"
-        if not self.read_only:
+            try:
+                there = trust.stamp_of(self._path)
+            except OSError as error:
+                return f"{self._path}: {error.strerror}"
+            if there[0] != self._stamp[0]:
+                return f"{self._path}: replaced by another file"
+            if there[1] < _used_bytes(self._env):
+                return f"{self._path}: cut short"
+            if there != self._stamp:
+                return f"{self._path}: written by another program"
+            if self.read_only:
+                return None
             self._env.reader_check()
+            if self._sealed != there and not self._options[2]:
+                trust.seal(self._path, there, is_closed=False)
+                self._sealed = there
+        finally:
+            self._writing.release()
         return None
+
+    def _is_ours(self) -> bool:
+        try:
+            return trust.stamp_of(self._path) == self._stamp
+        except OSError:
+            return False
+
+    def _end_old_snapshots(self) -> None:
+        """In two steps, a second or more apart: first nobody can begin a call on the transaction, then it is ended."""
+        for txn in self._expired:
+            txn.abort()
+        self._expired.clear()
+        now = time.monotonic()
+        for reader in list(self._in_use.values()):
+            if reader is not None and now >= reader[1] and (txn := reader[0].expire()) is not None:
+                self._expired.append(txn)
 
     def statistics(self) -> dict[str, Any]:
         """`bytes`: on the disk; `map_bytes`: address space; `entries` and `table_bytes` for each named database."""
@@ -191,7 +268,7 @@ class Store:
                 table_bytes[name] = n_pages * stat["psize"]
         info = self._env.info()
         return {
-            "bytes": os.stat(os.path.join(self.directory, _DATA)).st_blocks * 512,
+            "bytes": os.stat(self._path).st_blocks * 512,
             "map_bytes": info["map_size"],
             "readers": info["num_readers"],
             "cache_entries": usage.entries,
@@ -228,24 +305,15 @@ def error_of(error: BaseException, path: str) -> StoreError:
         return StoreDamaged(text)
     if isinstance(error, lmdb.VersionMismatchError):
         return StoreDamaged(f"{text} (another version of LMDB wrote it)")
-    if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)) or _is_full(error, path):
-        return StoreFull(f"{path}: no room left: {error}")
+    # LMDB tells a short write, which is how a full disk begins, as an input/output error.
+    number = error.errno if isinstance(error, OSError) else getattr(error, "code", None)
+    if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)) or number in _NO_ROOM:
+        return StoreFull(f"{text} (no room left, or a failing disk)")
     return StoreError(text)
 
 
 class _OlderFormatError(Exception):
     """Carries the sentence; caught in `Store.open`."""
-
-
-def _is_full(error: BaseException, path: str) -> bool:
-    """LMDB tells a short write as an input/output error: whether there is room tells the two apart."""
-    if not isinstance(error, (OSError, lmdb.Error)):
-        return False
-    try:
-        free = os.statvfs(os.path.dirname(path))
-    except OSError:
-        return False
-    return free.f_bavail * free.f_frsize < 1 << 20
 
 
 def _open_env(directory: str, map_size: int, read_only: bool, volatile: bool) -> Any:

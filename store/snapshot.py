@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from codegraphd.store import codec, compress, journal, vectors
+from codegraphd.store.errors import SnapshotExpired
 from codegraphd.store.records import (
     Edge,
     Facts,
@@ -41,6 +42,13 @@ from codegraphd.store.tables import (
 _DROPPING = b"dropping"
 
 
+class _Ended:
+    """Stands in for the transaction of a snapshot that was held for too long."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise SnapshotExpired("the snapshot was held for too long; take a new one")
+
+
 class Snapshot:
     """All reads, at one clock."""
 
@@ -49,6 +57,11 @@ class Snapshot:
         self._t = tables
         raw = txn.get(b"clock", db=tables.meta)
         self.clock: int = U64.unpack(raw)[0] if raw else 0
+
+    def expire(self) -> Any:
+        """Let no further call reach the transaction. Returns it to whoever ends it; None: it was expired before."""
+        txn, self._txn = self._txn, _Ended()
+        return None if isinstance(txn, _Ended) else txn
 
     @property
     def store_id(self) -> str:
@@ -144,7 +157,7 @@ class Snapshot:
     def all_words(self) -> Iterator[tuple[int, codec.UnitHead, Words]]:
         """(unit id, head, words) of every unit that has words, by id: for building the word index."""
         with self._txn.cursor(self._t.words) as cursor:
-            for key, raw in cursor.iternext():
+            for key, raw in self._walk(cursor):
                 unit = self._txn.get(key, db=self._t.units)
                 if unit is not None:
                     yield U64.unpack(key)[0], codec.unit_head(unit), codec.decode_words(raw)
@@ -213,7 +226,7 @@ class Snapshot:
     def attached_codes(self) -> Iterator[tuple[int, bytes]]:
         """(unit id, code) of every unit that has a vector, by id."""
         with self._txn.cursor(self._t.attached) as cursor:
-            for key, code in cursor.iternext():
+            for key, code in self._walk(cursor):
                 yield U64.unpack(key)[0], code
 
     # --- work lists, journal, figures --------------------------------------------------------------------------------
@@ -265,6 +278,14 @@ class Snapshot:
         with self._txn.cursor(self._t.roots) as cursor:
             return [RootRecord(ROOT.unpack(key)[0], text_of(raw)) for key, raw in cursor.iternext()]
 
+    def _walk(self, cursor: Any) -> Iterator[tuple[bytes, bytes]]:
+        """The rest of a cursor, looking before each step whether the snapshot may go on."""
+        txn = self._txn
+        for pair in cursor.iternext():
+            yield pair
+            if self._txn is not txn:
+                raise SnapshotExpired("the snapshot was held for too long; take a new one")
+
     def _duplicates(self, table: Any, key: bytes) -> list[bytes]:
         with self._txn.cursor(table) as cursor:
             return list(cursor.iternext_dup()) if cursor.set_key(key) else []
@@ -281,7 +302,7 @@ class Snapshot:
         with self._txn.cursor(table) as cursor:
             if not cursor.set_range(start):
                 return
-            for key, value in cursor.iternext():
+            for key, value in self._walk(cursor):
                 if not key.startswith(start):
                     return
                 if not deep or len(key) > TEXT_BYTES + ROOT.size:

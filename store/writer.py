@@ -138,6 +138,8 @@ class Writer:
         except lmdb.Error as error:
             found = error_of(error, store.directory)
             self.problem = str(found)
+            if isinstance(error, lmdb.PanicError):  # a meta page failed: LMDB goes on only after opening again
+                self._reopen()
             raise found from error
         self.problem = None
         self.n_commits += 1
@@ -150,6 +152,12 @@ class Writer:
         except StoreError as error:
             self.problem = str(error)
             raise
+
+    def _reopen(self) -> None:
+        try:
+            self._store.reopen()
+        except (StoreError, lmdb.Error, OSError):
+            log.exception("%s: cannot be opened again", self._store.directory)
 
     def _tell(self, clock: int, delta: Delta) -> None:
         if not clock:

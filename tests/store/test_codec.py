@@ -146,16 +146,16 @@ def test_change(change: UnitChange) -> None:
     assert [codec.decode_change(fields) for fields in codec.inflate(raw)] == [change]
 
 
+STORED_KINDS = """function method constructor class struct enum interface trait impl module namespace constant type macro
+property section part file"""
+
+
 # The lists whose indices format 1 stores: they may grow at their end, any other change needs a new format.
 @pytest.mark.parametrize(
     ("now", "stored"),
     [
         (LANGUAGES, "rust python javascript typescript java go c cpp csharp markdown text"),
-        (
-            KINDS,
-            "function method constructor class struct enum interface trait impl module namespace constant type macro"
-            " property section part file",
-        ),
+        (KINDS, STORED_KINDS),
         (EDGE_KINDS, "import call inherit implement type decorate instantiate contain declare"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Any calls in any order, some of them in jobs that fail, against a model of sets: nothing differs, `check` is silent."""
+"""Any calls in any order, some of them in jobs that fail, against a model of sets."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Model:
 _EDGES = ("import", "call", "inherit", "implement", "type")
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     pass
 
 
@@ -168,15 +168,15 @@ def _run(store: Store, writer: Writer, make: Any, script: list[tuple[list[Any], 
     for some, fails in script:
         before = copy.deepcopy(model)
 
-        def job(txn: Any, some: list[Any] = some, fails: bool = fails) -> None:
+        def job(txn: Any, some: list[Any] = some, fails: bool = fails, model: Model = model) -> None:
             for operation in some:
                 model.apply(operation, txn, make)
             model.compare(txn, make)  # a transaction reads its own writes
             if fails:
-                raise Refused
+                raise RefusedError
 
         error = writer.submit(job).exception(60)
-        assert (error is None) or isinstance(error, Refused), error
+        assert (error is None) or isinstance(error, RefusedError), error
         model = before if fails else model
         with store.snapshot() as view:
             model.compare(view, make)
