@@ -50,7 +50,8 @@ def place(unit: Mapping[str, Any], here: str) -> str:
     """`path:line` as the shell in the directory `here` would name it; absolute for what lies elsewhere."""
     root = str(unit.get("root", ""))
     path = os.path.join(root, str(unit.get("path", "")))
-    if root and (here == root or here.startswith(root.rstrip("/") + "/") or path.startswith(here.rstrip("/") + "/")):
+    is_near = here == root or here.startswith(root.rstrip("/") + "/") or path.startswith(f"{here}/")
+    if root and is_near and here != "/":
         path = os.path.relpath(path, here)
     return plain(f"{path}:{unit.get('start_line', 0)}")
 
