@@ -10,13 +10,14 @@ setup: $(VENV)/ok links
 
 # The lock is complete and is installed without dependency resolution. torch stands apart: its build differs by
 # machine (TORCH=cpu|cuda), so it has a version but no hash.
-$(VENV)/ok: pyproject.toml setup.py requirements.lock requirements-dev.lock
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps
+$(VENV)/ok: pyproject.toml setup.py requirements.lock requirements-dev.lock requirements-build.lock .ci/install-torch
 	$(PY) -c 'import sys; sys.exit("codegraphd needs Python 3.11 or newer; set PY=python3.11" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PY) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check "setuptools==84.2.1" "wheel==0.46.3"
+	$(PIP) --require-hashes -r requirements-build.lock
 	PY=$(BIN)/python TORCH=$(TORCH) sh .ci/install-torch
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -r requirements.lock -r requirements-dev.lock
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) --require-hashes --no-build-isolation -r requirements.lock -r requirements-dev.lock
+	$(PIP) --no-build-isolation -e .
 	touch $@
 
 links: # what type checkers see: codegraphd/ as one namespace; ignored by git, never packaged
