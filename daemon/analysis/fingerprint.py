@@ -13,34 +13,41 @@ an identifier renamed throughout leaves `shape` alone; any other token changes `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from hashlib import sha256
+from typing import NamedTuple
 
 from codegraphd.daemon.analysis.normal import (
     PLACEHOLDER,
     Source,
     filled,
-    layout_tokens_of,
+    normal_forms,
     one_line,
-    settled,
-    settled_layout,
     shape_of,
-    spaced,
+    signatures,
     tokens_of,
 )
 from codegraphd.daemon.analysis.syntax import Dialect, Draft
-from codegraphd.store.records import digest
+from codegraphd.store.records import DIGEST_BYTES
 
 HEAD = 400  # characters of the doc that stand before the code: a model that reads 128 tokens must reach the signature
 DEPTH = 3  # levels of nested functions that a function's text holds; keeps the work linear in the size of the file
 MAX_OWN = 65_536  # characters of own text; no model reads that far, and a table of data may have megabytes
 MAX_SIGNATURE = 1_000  # characters
 HEADLESS = frozenset({"constant", "file", "part"})  # kinds whose text is the code alone
-_TRAILING = frozenset({":", ";", ",", "=", "=>"})  # what is no part of a signature at its end
 MAX_VALUE = 100  # characters of a constant that are its signature
 
 
-@dataclass(slots=True)
-class Print:
+class Info(NamedTuple):
+    """What is known of a unit beside its code; readable text."""
+
+    name: str
+    signature: str
+    decorators: tuple[str, ...]
+    bases: tuple[str, ...]
+    doc: str
+
+
+class Print(NamedTuple):
     """The text and digests of one unit, and the tokens for the word index."""
 
     own_text: str
@@ -52,24 +59,70 @@ class Print:
     segments: list[tuple[int, int]]  # byte spans of the header and body without what nested units have for themselves
 
 
-def sign(drafts: Sequence[Draft], source: Source) -> None:
-    """Set every draft's signature (in Latin-1 form)."""
-    for draft in drafts:
-        if draft.kind == "file":
-            continue
-        if draft.kind == "part":
-            draft.signature = drafts[draft.parent].signature
-            continue
-        if draft.kind == "constant":
-            _sign_constant(draft, source)
-            continue
-        tokens = tokens_of(source.masked[draft.head : draft.body])
-        while tokens and tokens[-1] in _TRAILING:
-            if tokens.pop() in {"=", "=>"}:
-                draft.is_assigned = True
-        draft.signature = one_line(tokens, source.literals_in(draft.head, draft.body))[:MAX_SIGNATURE]
-        if draft.node.type == "type_definition" and not draft.is_bodiless:  # `typedef struct {…} Name;`
-            draft.signature += f" {draft.name}"
+class Fingerprints:
+    """Signatures, texts and digests of all units of one file.
+
+    `sign` first: a container's text holds the signatures of what is nested in it.
+    """
+
+    def __init__(self, drafts: Sequence[Draft], source: Source, dialect: Dialect) -> None:
+        self._drafts, self._source, self._dialect = drafts, source, dialect
+        self._headers: list[list[str]] = []
+
+    def sign(self) -> None:
+        """Set every draft's signature (in Latin-1 form)."""
+        source, drafts = self._source, self._drafts
+        pieces = ["" if draft.kind in HEADLESS else source.masked[draft.head : draft.body] for draft in drafts]
+        if not drafts:
+            return
+        texts, self._headers = signatures(pieces)
+        for draft, text in zip(drafts, texts, strict=True):
+            if draft.kind == "file":
+                continue
+            if draft.kind == "part":
+                draft.signature = drafts[draft.parent].signature
+            elif draft.kind == "constant":
+                _sign_constant(draft, source)
+            else:
+                _sign(draft, text, source)
+
+    def take(self, infos: Sequence[Info]) -> list[Print]:
+        """The fingerprints of the units; `infos` is what their digests hold beside their code."""
+        source, is_layout = self._source, self._dialect.is_layout
+        if not self._drafts:
+            return []
+        bodies = [_body(draft, self._drafts, source, is_layout) for draft in self._drafts]
+        texts, tokens = normal_forms([body.masked for body in bodies], is_layout=is_layout)
+        keywords = self._dialect.keywords
+        prints: list[Print] = []
+        for draft, info, body, text, of_body, of_header in zip(
+            self._drafts, infos, bodies, texts, tokens, self._headers, strict=True
+        ):
+            body_text = text.rstrip(" \n") if is_layout else text
+            if body.values:
+                body_text = filled(body_text, body.values)
+            body_text = source.readable(body_text)
+            all_tokens = of_header + of_body
+            shape = shape_of(all_tokens, keywords)
+            prints.append(_print(draft, info, body_text, is_layout, shape, all_tokens, body.segments))
+        return prints
+
+
+def _sign(draft: Draft, text: str, source: Source) -> None:
+    while True:
+        text = text.rstrip(" :;,")
+        if text.endswith("=>"):
+            text = text[:-2]
+        elif text.endswith(" ="):
+            text = text[:-2]
+        else:
+            break
+        draft.is_assigned = True
+    if PLACEHOLDER in text:
+        text = filled(text, source.literals_in(draft.head, draft.body)).replace("\n", " ")
+    draft.signature = text[:MAX_SIGNATURE]
+    if draft.node.type == "type_definition" and not draft.is_bodiless:  # `typedef struct {…} Name;`
+        draft.signature += f" {draft.name}"
 
 
 def _sign_constant(draft: Draft, source: Source) -> None:
@@ -85,61 +138,62 @@ def _sign_constant(draft: Draft, source: Source) -> None:
     draft.signature = one_line(before, source.literals_in(draft.head, draft.end))[:MAX_SIGNATURE]
 
 
-def fingerprint(
+def _print(
     draft: Draft,
-    drafts: Sequence[Draft],
-    source: Source,
-    dialect: Dialect,
-    decorators: Sequence[str],
-    bases: Sequence[str],
-    doc: str,
+    info: Info,
+    body_text: str,
+    is_layout: bool,
+    shape: str,
+    tokens: list[str],
+    segments: list[tuple[int, int]],
 ) -> Print:
-    """`decorators`, `bases` and `doc` are readable text; the draft is signed, and so are those nested in it."""
-    masked, values, segments = _body(draft, drafts, source, dialect.is_layout)
-    header = tokens_of(source.masked[draft.head : draft.body]) if draft.kind not in HEADLESS else []
-    if dialect.is_layout:
-        tokens = layout_tokens_of(masked)
-        text = settled_layout(spaced(tokens))
-        opening = "" if draft.is_bodiless else ":"
-    else:
-        tokens = tokens_of(masked)
-        text = settled(spaced(tokens))
-        opening = " = " if draft.is_assigned else " "
-    signature = source.readable(draft.signature)
-    body_text = source.readable(filled(text, values))
-    head, tail = _doc_parts(doc)
-    lines = [head, *(f"@{decorator}" for decorator in decorators)]
+    head, tail = _doc_parts(info.doc) if info.doc else ("", "")
     if draft.kind in HEADLESS:
-        lines.append(body_text.strip("\n"))
+        code = body_text.replace("\n    ", "\n").strip("\n") if is_layout else body_text
+    elif not body_text:
+        code = info.signature
+    elif is_layout:
+        code = f"{info.signature}{'' if draft.is_bodiless else ':'}{body_text}"
     else:
-        lines.append(signature + opening + body_text if body_text else signature)
-    own_text = "\n".join(filter(None, [*lines, tail]))[:MAX_OWN]
-    name = source.readable(draft.name)
-    first_line, _, rest_of_doc = doc.partition("\n")
-    tokens = header + tokens
+        code = f"{info.signature}{' = ' if draft.is_assigned else ' '}{body_text}"
+    decorators = "\n@".join(info.decorators)
+    own_text = "\n".join(filter(None, (head, decorators and f"@{decorators}", code, tail)))[:MAX_OWN]
+    first_line, _, rest_of_doc = info.doc.partition("\n")
     return Print(
         own_text=own_text,
-        face=digest(draft.kind, name, signature, "\n".join(decorators), "\n".join(bases), first_line),
-        body=digest(body_text, rest_of_doc),
-        own=digest(own_text),
-        shape=digest(shape_of(tokens, dialect.keywords)),
+        face=_digest(draft.kind, info.name, info.signature, decorators, "\n".join(info.bases), first_line),
+        body=_digest(body_text, rest_of_doc),
+        own=_digest(own_text),
+        shape=_digest(shape),
         tokens=tokens,
         segments=segments,
     )
 
 
-def _body(
-    draft: Draft, drafts: Sequence[Draft], source: Source, is_layout: bool
-) -> tuple[str, list[str], list[tuple[int, int]]]:
-    """The masked body, nested units that it shows by signature replaced by PLACEHOLDERs; the values for these; the
-    spans that are the unit's own, header included."""
+def _digest(*parts: str) -> bytes:
+    """`records.digest`, with one call into the hash."""
+    pieces: list[bytes] = []
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        pieces.append(len(raw).to_bytes(8, "little"))
+        pieces.append(raw)
+    return sha256(b"".join(pieces)).digest()[:DIGEST_BYTES]
+
+
+class _Body(NamedTuple):
+    masked: str  # nested units that are shown by signature are PLACEHOLDERs, like literals
+    values: list[str]  # for the PLACEHOLDERs, in order
+    segments: list[tuple[int, int]]  # byte spans that are the unit's own, header included
+
+
+def _body(draft: Draft, drafts: Sequence[Draft], source: Source, is_layout: bool) -> _Body:
     start = draft.head if draft.kind in HEADLESS else draft.body
     if is_layout and draft.kind == "part":  # the first line's indentation stands before it
         line = source.masked.rfind("\n", 0, start) + 1
         start = line if not source.masked[line:start].strip() else start
     hidden = _hidden(draft, drafts)
     if not hidden:
-        return source.masked[start : draft.end], source.literals_in(start, draft.end), [(draft.head, draft.end)]
+        return _Body(source.masked[start : draft.end], source.literals_in(start, draft.end), [(draft.head, draft.end)])
     pieces: list[str] = []
     values: list[str] = []
     segments: list[tuple[int, int]] = []
@@ -157,7 +211,7 @@ def _body(
     segments[0] = (draft.head, segments[0][1])
     pieces.append(source.masked[position : draft.end])
     values += source.literals_in(position, draft.end)
-    return "".join(pieces), values, segments
+    return _Body("".join(pieces), values, segments)
 
 
 def _hidden(draft: Draft, drafts: Sequence[Draft]) -> list[Draft]:

@@ -8,8 +8,10 @@ blank lines and continuations gone. In all other languages a new line begins aft
 
 Offsets. tree-sitter counts bytes, Python's strings count characters. All work is therefore done on the bytes decoded
 as Latin-1, where both are equal; `Source.readable` turns a piece into proper text at the very end. Literals are
-replaced by PLACEHOLDER (a character that Latin-1 lacks) and blanks, comments by blanks, both at equal length: the
-`masked` text has the offsets of the source, and a regular expression can take it apart into tokens at C speed.
+replaced by PLACEHOLDER and blanks, comments by blanks, both at equal length: the `masked` text has the offsets of the
+source, and a regular expression can take it apart into tokens at C speed. Control characters are our own (`plain_bytes`
+blanks those of the source), and all pieces of a file go through each step at once, with BREAKs between them: a call
+for each unit would cost more than the work.
 """
 
 from __future__ import annotations
@@ -17,23 +19,38 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import chain, zip_longest
 
-PLACEHOLDER = "\u0100"  # stands for a literal, or for a nested unit that is shown by its signature only
-_GAP = "\0"  # between tokens until the spacing is settled; no token can hold it
+_GAP = "\0"  # between tokens until the spacing is settled
+PLACEHOLDER = "\x01"  # stands for a literal, or for a nested unit that is shown by its signature only
+BREAK = "\x02"  # between pieces that are normalised together
+_CONTROLS = bytes(range(9)) + bytes(range(14, 32)) + b"\x7f"
+_TO_BLANKS = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
 
 _IDENTIFIER = r"[A-Za-z_$\x80-\xff][\w$\x80-\xff]*"
 _LIFETIME = r"'[A-Za-z_]\w*"  # of Rust; in other languages an apostrophe begins a literal
 _NUMBER = r"\d\w*(?:\.\d\w*)?"
 _OPERATOR = (
     r"->|=>|::|&&|\|\||[-+*/%&|^=!<>]=|\+\+|--|\*\*=?|//=?|\.\.[.=]?|:=|<-|<<=?|\?\.|\?\?=?|\?:"
-    rf"|{PLACEHOLDER}|[^\s{PLACEHOLDER}]"
+    r"|\S"
 )
-_TOKEN = re.compile(f"{_IDENTIFIER}|{_NUMBER}|{_LIFETIME}|{_OPERATOR}", re.ASCII)
-_TOKEN_OR_LINE = re.compile(rf"{_IDENTIFIER}|{_NUMBER}|\n\t*|{_OPERATOR}", re.ASCII)
+# White space is matched in front of each token: skipping it by failing at each blank takes twice as long.
+_TOKEN = re.compile(rf"\s*({_IDENTIFIER}|{_NUMBER}|{_LIFETIME}|{_OPERATOR})", re.ASCII)
+_TOKEN_OR_LINE = re.compile(rf"[ \r\f\v]*({_IDENTIFIER}|{_NUMBER}|\n\t*|{_OPERATOR})", re.ASCII)
 
-_CALL_GAP = re.compile(r"(?<=[\w\x80-\xff\]>])(?<!\bfunc)\0(?=[(\[])", re.ASCII)
+_DEEPEST = 100  # levels of indentation that are told apart
+_LEVELS = ["\n" + "\t" * level for level in range(_DEEPEST + 1)]
+_LINE_BREAK = f"\n{BREAK}\n"
+_TO_ROUND = str.maketrans("[]{}", "()()")
+
+_CALL_GAP = re.compile(r"\0(?=[(\[])(?<=[\w\x80-\xff\]>]\0)(?<!\bfunc\0)", re.ASCII)  # a literal first: 5 times faster
 _SIGN_GAP = re.compile(r"(?<=[(,=\[{])(\0?)([-*&!~+@]|\*\*|\.\.\.)\0", re.ASCII)
+
+
+def plain_bytes(source: bytes) -> bytes:
+    """`source` with its control characters made blanks; of the same length."""
+    return source.translate(_TO_BLANKS)
 
 
 class Source:
@@ -115,26 +132,53 @@ def _logical_lines(masked: str) -> str:
     pieces: list[str] = []
     levels: list[int] = []
     depth = 0  # of open brackets
-    for line in masked.split("\n"):
-        code = line.strip(" \t\r\f\v")
+    for line, rounded in zip(masked.split("\n"), masked.translate(_TO_ROUND).split("\n"), strict=True):
+        indented = line.rstrip()
+        code = indented.lstrip()
         if not code:
+            continue
+        if code[0] == BREAK:
+            pieces.append(BREAK)
+            levels, depth = [], 0
             continue
         if depth > 0:
             pieces.append(" ")
         else:
-            margin = line[: line.index(code[0])]
-            indent = len(margin.expandtabs()) if "\t" in margin else len(margin)
+            indent = len(indented) - len(code)
+            if "\t" in indented[:indent]:
+                indent = len(indented[:indent].expandtabs())
             while levels and indent < levels[-1]:
                 levels.pop()
             if not levels or indent > levels[-1]:
                 levels.append(indent)
-            pieces.append("\n" + "\t" * len(levels))
+            pieces.append(_LEVELS[min(len(levels), _DEEPEST)])
         pieces.append(code)
-        opened = code.count("(") + code.count("[") + code.count("{")
-        closed = code.count(")") + code.count("]") + code.count("}")
-        if opened != closed:
-            depth = max(0, depth + opened - closed)
+        change = rounded.count("(") - rounded.count(")")
+        if change:
+            depth = max(0, depth + change)
     return "".join(pieces)
+
+
+def normal_forms(pieces: Sequence[str], *, is_layout: bool) -> tuple[list[str], list[list[str]]]:
+    """The normal form of each masked piece, PLACEHOLDERs still in it, and its tokens."""
+    if is_layout:
+        tokens = layout_tokens_of(_LINE_BREAK.join(pieces))
+        texts = _settled_layout(spaced(tokens)).split(BREAK)
+    else:
+        tokens = tokens_of(BREAK.join(pieces))
+        texts = [text.strip() for text in _settled(spaced(tokens)).split(BREAK)]
+    return texts, _split_tokens(tokens)
+
+
+def signatures(pieces: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The same for what becomes one line each."""
+    tokens = tokens_of(BREAK.join(pieces))
+    return _tight(tokens).split(BREAK), _split_tokens(tokens)
+
+
+def _split_tokens(tokens: list[str]) -> list[list[str]]:
+    split = [joined.strip(_GAP) for joined in _GAP.join(tokens).split(BREAK)]
+    return [joined.split(_GAP) if joined else [] for joined in split]
 
 
 def spaced(tokens: Sequence[str]) -> str:
@@ -146,26 +190,30 @@ def spaced(tokens: Sequence[str]) -> str:
     return _CALL_GAP.sub("", text)
 
 
-def settled(text: str) -> str:
+def _settled(text: str) -> str:
     """The gaps of code in braces made blanks and line ends."""
     return (
         text.replace("{\0", "{\n").replace(";\0", ";\n").replace("\0}", "\n}").replace("}\0", "}\n").replace(_GAP, " ")
     )
 
 
-def settled_layout(text: str) -> str:
+def _settled_layout(text: str) -> str:
     """The gaps of Python made blanks; levels of indentation become four blanks."""
-    text = text.replace("\0\n", "\n").replace("\t\0", "\t").replace("\n\0", "\n")
+    text = text.replace("\0\n", "\n").replace("\t\0", "\t").replace("\n\0", "\n").replace(f"{_GAP}{BREAK}", BREAK)
     return text.replace("\t", "    ").replace(_GAP, " ")
 
 
-def one_line(tokens: Sequence[str], values: Sequence[str]) -> str:
-    """A signature: one line, with type arguments, pointers and references written tight."""
-    text = spaced(tokens)
-    text = _SIGN_GAP.sub(r"\1\2", text)
+def _tight(tokens: Sequence[str]) -> str:
+    """One line, with type arguments, pointers and references written tight."""
+    text = _SIGN_GAP.sub(r"\1\2", spaced(tokens))
     text = text.replace("\0<\0", "<").replace("\0>", ">").replace("*\0", "*").replace("&\0", "&").replace(",)", ")")
     text = text.replace("@\0", "@").replace("#\0", "#").replace("~\0", "~").replace("\0!\0", "! ")
-    return filled(text.replace(_GAP, " "), values).replace("\n", " ")
+    return text.replace(f"{_GAP}{BREAK}", BREAK).replace(f"{BREAK}{_GAP}", BREAK).replace(_GAP, " ")
+
+
+def one_line(tokens: Sequence[str], values: Sequence[str]) -> str:
+    """Tokens as a signature is written."""
+    return filled(_tight(tokens), values).replace("\n", " ")
 
 
 def filled(text: str, values: Sequence[str]) -> str:
@@ -176,20 +224,39 @@ def filled(text: str, values: Sequence[str]) -> str:
     return "".join(chain.from_iterable(zip_longest(parts, values[: len(parts) - 1], fillvalue="")))
 
 
+class _Symbols(dict[str, str]):
+    """Token -> what it is in a shape; "" for an identifier. One for each set of keywords."""
+
+    def __init__(self, keywords: frozenset[str]) -> None:
+        super().__init__({keyword: keyword for keyword in keywords})
+
+    def __missing__(self, token: str) -> str:
+        first = token[0]
+        if first.isalpha() or first in "_$'" or first > "\x7f":
+            return ""  # not remembered: there are too many
+        symbol = "0" if first.isdigit() else token
+        if len(token) <= 3:
+            self[token] = symbol
+        return symbol
+
+
+@cache
+def _symbols(keywords: frozenset[str]) -> _Symbols:
+    return _Symbols(keywords)
+
+
+_NUMBERED = [f"${number}" for number in range(1_000)]
+
+
 def shape_of(tokens: Sequence[str], keywords: frozenset[str]) -> str:
     """Tokens with identifiers numbered by first appearance and literals abstracted to their kind."""
+    of = _symbols(keywords)
     symbols: dict[str, str] = dict.fromkeys(tokens, "")
     n_names = 0
     for token in symbols:
-        first = token[0]
-        if first.isalpha() or first in "_$'" or first > "\x7f":
-            if token in keywords or first == PLACEHOLDER:
-                symbols[token] = token
-            else:
-                symbols[token] = f"${n_names}"
-                n_names += 1
-        elif first.isdigit():
-            symbols[token] = "0"
-        else:
-            symbols[token] = token
+        symbol = of[token]
+        if not symbol:
+            symbol = _NUMBERED[n_names] if n_names < 1_000 else f"${n_names}"
+            n_names += 1
+        symbols[token] = symbol
     return " ".join(map(symbols.__getitem__, tokens))

@@ -14,6 +14,7 @@ import re
 from codegraphd.daemon.analysis import source_code, text_files
 from codegraphd.daemon.analysis.dialects import dialect
 from codegraphd.daemon.analysis.languages import grammar_of, language_of
+from codegraphd.daemon.analysis.normal import plain_bytes
 from codegraphd.daemon.analysis.reading import Reading
 from codegraphd.store.records import Flag, Module
 
@@ -46,7 +47,7 @@ def _analyse(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
     if not skipped:
         raw = source.removeprefix(_BOM)
         shift = len(source) - len(raw)
-        raw = raw.replace(b"\0", b" ")
+        raw = plain_bytes(raw)
         flags = Flag.GENERATED if _GENERATED.search(raw, 0, 1_500) else Flag(0)
         if grammar := grammar_of(path, language):
             found = source_code.read(raw, dialect(grammar), shift, flags)

@@ -10,7 +10,7 @@ from functools import cache
 import tree_sitter
 
 from codegraphd.daemon.analysis import docs, parts, words
-from codegraphd.daemon.analysis.fingerprint import Print, fingerprint, sign
+from codegraphd.daemon.analysis.fingerprint import Fingerprints, Info, Print
 from codegraphd.daemon.analysis.normal import Source, one_line, tokens_of
 from codegraphd.daemon.analysis.reading import Reading, line_starts
 from codegraphd.daemon.analysis.references import bindings_of, references_of
@@ -32,14 +32,29 @@ def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
     drafts = _with_parts(drafts, raw)
     _export(drafts, captures, source, dialect)
     references = references_of(captures, drafts, source, dialect, starts)
-    sign(drafts, source)
+    prints = Fingerprints(drafts, source, dialect)
+    prints.sign()
     found = Reading(
         references=references,
         bindings=bindings_of(captures, drafts, source, dialect, starts),
         package=source.readable(dialect.package(source.masked)),
         errors=_errors(tree.root_node),
     )
-    _Assembly(drafts, source, dialect, starts, shift, int(flags), found).run()
+    infos = [_info(draft, source) for draft in drafts]
+    ordinals: Counter[tuple[str, str]] = Counter()
+    for draft, info, printed in zip(drafts, infos, prints.take(infos), strict=True):
+        qualname = source.readable(draft.qualname)
+        key = (draft.kind, qualname)
+        found.units.append(_unit(draft, info, printed, qualname, ordinals[key], starts, shift, int(flags)))
+        ordinals[key] += 1
+        found.texts.append(printed.own_text)
+        found.words.append(
+            Words(
+                name=words.words_of(qualname.replace(FILE, "")),
+                doc=words.clip(words.words_of(info.doc)) if info.doc else "",
+                body=words.clip(_body_words(printed, source, dialect)),
+            )
+        )
     return found
 
 
@@ -121,91 +136,64 @@ def _errors(root: tree_sitter.Node) -> int:
     return max(count, 1)
 
 
-class _Assembly:
-    """Makes units, words and texts of signed drafts, parts among them; fixes the indices of references."""
+def _info(draft: Draft, source: Source) -> Info:
+    readable, text = source.readable, source.text
+    return Info(
+        name=readable(draft.name),
+        signature=readable(draft.signature),
+        decorators=tuple(_decorator(start, end, source) for start, end in draft.decorators),
+        bases=tuple(map(readable, draft.bases)),
+        doc=docs.clean([readable(text[start:end]) for start, end in draft.docs]) if draft.docs else "",
+    )
 
-    def __init__(
-        self,
-        drafts: Sequence[Draft],
-        source: Source,
-        dialect: Dialect,
-        starts: Sequence[int],
-        shift: int,
-        flags: int,
-        found: Reading,
-    ) -> None:
-        self._drafts, self._source, self._dialect = drafts, source, dialect
-        self._starts, self._shift, self._flags, self._found = starts, shift, flags, found
-        self._ordinals: Counter[tuple[str, str]] = Counter()
 
-    def run(self) -> None:
-        for draft in self._drafts:
-            self._add(draft)
+def _decorator(start: int, end: int, source: Source) -> str:
+    text = one_line(tokens_of(source.masked[start:end]), source.literals_in(start, end))
+    return source.readable(text).strip("@#[]! ")
 
-    def _add(self, draft: Draft) -> None:
-        source = self._source
-        doc = docs.clean([source.readable(source.text[start:end]) for start, end in draft.docs])
-        decorators = tuple(self._decorator(start, end) for start, end in draft.decorators)
-        bases = tuple(map(source.readable, draft.bases))
-        printed = fingerprint(draft, self._drafts, source, self._dialect, decorators, bases, doc)
-        self._emit(draft, printed, doc, decorators, bases, draft.parent)
 
-    def _emit(
-        self, draft: Draft, printed: Print, doc: str, decorators: tuple[str, ...], bases: tuple[str, ...], parent: int
-    ) -> None:
-        source, found = self._source, self._found
-        qualname = source.readable(draft.qualname)
-        key = (draft.kind, qualname)
-        ordinal = self._ordinals[key]
-        self._ordinals[key] += 1
-        end = max(draft.end, draft.start + 1)
-        found.units.append(
-            Unit(
-                kind=draft.kind,
-                name=source.readable(draft.name),
-                qualname=qualname,
-                ordinal=ordinal,
-                parent=parent,
-                start_byte=draft.start + self._shift,
-                end_byte=draft.end + self._shift,
-                start_line=bisect_right(self._starts, draft.start),
-                end_line=bisect_right(self._starts, end - 1),
-                signature=source.readable(draft.signature),
-                decorators=decorators,
-                bases=bases,
-                doc=doc,
-                flags=int(draft.flags) | self._flags,
-                face=printed.face,
-                body=printed.body,
-                own=printed.own,
-                shape=printed.shape,
-            )
-        )
-        found.texts.append(printed.own_text)
-        found.words.append(
-            Words(
-                name=words.words_of(qualname.replace(FILE, "")),
-                doc=words.clip(words.words_of(doc)),
-                body=words.clip(self._body_words(printed)),
-            )
-        )
+def _unit(
+    draft: Draft,
+    info: Info,
+    printed: Print,
+    qualname: str,
+    ordinal: int,
+    starts: Sequence[int],
+    shift: int,
+    flags: int,
+) -> Unit:
+    return Unit(
+        kind=draft.kind,
+        name=info.name,
+        qualname=qualname,
+        ordinal=ordinal,
+        parent=draft.parent,
+        start_byte=draft.start + shift,
+        end_byte=draft.end + shift,
+        start_line=bisect_right(starts, draft.start),
+        end_line=bisect_right(starts, max(draft.end - 1, draft.start)),
+        signature=info.signature,
+        decorators=info.decorators,
+        bases=info.bases,
+        doc=info.doc,
+        flags=int(draft.flags) | flags,
+        face=printed.face,
+        body=printed.body,
+        own=printed.own,
+        shape=printed.shape,
+    )
 
-    def _decorator(self, start: int, end: int) -> str:
-        source = self._source
-        text = one_line(tokens_of(source.masked[start:end]), source.literals_in(start, end))
-        return source.readable(text).strip("@#[]! ")
 
-    def _body_words(self, printed: Print) -> str:
-        """Words of identifiers, then of literals and comments."""
-        source = self._source
-        code = _speller(self._dialect).spell(printed.tokens[: words.MAX_TEXT])
-        prose: list[str] = []
-        for start, end in printed.segments:
-            prose += [literal[:MAX_PROSE] for literal in source.literals_in(start, end)]
-            prose += [comment[:MAX_PROSE] for comment in source.comments_in(start, end)]
-        if not prose:
-            return code
-        return f"{code} {words.words_of(source.readable(' '.join(prose)[: words.MAX_TEXT]))}"
+def _body_words(printed: Print, source: Source, dialect: Dialect) -> str:
+    """Words of identifiers, then of literals and comments."""
+    code = _speller(dialect).spell(printed.tokens[: words.MAX_TEXT])
+    prose: list[str] = []
+    for start, end in printed.segments:
+        prose += [literal[:MAX_PROSE] for literal in source.literals_in(start, end)]
+        prose += [comment[:MAX_PROSE] for comment in source.comments_in(start, end)]
+    if not prose:
+        return code
+    return f"{code} {words.words_of(source.readable(' '.join(prose)[: words.MAX_TEXT]))}"
 
 
 @cache
