@@ -110,7 +110,10 @@ class ChildLike(Protocol):
 
 
 class Parsers:
-    """Up to `most` parser processes. One is kept warm for edits once it was needed; others end after `idle_s`.
+    """Up to `most` parser processes. Others than the one that is kept warm for edits end after `idle_s`.
+
+    The first one starts with the first job, or `warm_after_s` after the pool was made (or has lost its last child): the
+    first edit then does not wait 0.3 s for a start, and a daemon that starts is not slowed down by it.
 
     Every job is answered exactly once, unless the pool is closed first. `module` names the module that children parse
     with: one with the functions of `daemon.analysis.parse`.
@@ -122,6 +125,7 @@ class Parsers:
         most: int = 2,
         deadline_s: float = 2.0,
         idle_s: float = 30.0,
+        warm_after_s: float = 2.0,
         module: str = ANALYSIS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -135,6 +139,7 @@ class Parsers:
         self._closed = False
         self._wakes_at = 0.0  # when the pool's thread looks again by itself; 0: it is awake
         self._failed_starts, self._may_start = 0, 0.0
+        self._warm_after_s, self._warm_at = warm_after_s, clock() + warm_after_s
         self._counts = dict.fromkeys(
             ("parsed", "unchanged", "gone", "skipped", "rendered", "timeouts", "crashes", "starts"), 0
         )
@@ -249,6 +254,9 @@ class Parsers:
             and (not self._slots or waiting > DEPTH)
         )
 
+    def _warms(self, now: float) -> bool:
+        return not self._slots and max(self._warm_at, self._may_start) <= now
+
     def _give_back(self, tasks: list[_Task]) -> None:
         """To the front of their queues, in their old order. Locked."""
         for task in sorted(tasks, key=lambda task: task.number, reverse=True):
@@ -285,6 +293,7 @@ class Parsers:
         """The child is gone: sort out who is to blame, and give the rest back."""
         with self._lock:
             self._slots.remove(slot)
+            self._warm_at = self._clock() + self._warm_after_s
             if self._closed:
                 return
             if not slot.ready:
@@ -331,7 +340,7 @@ class Parsers:
                 overdue = [slot for slot in self._slots if not slot.hung and self._overdue(slot, now)]
                 retired = self._retire(now)
                 born = None
-                if self._wants_child() and self._may_start <= now:
+                if (self._wants_child() and self._may_start <= now) or self._warms(now):
                     born = _Slot(heard=now)
                     self._slots.append(born)
                     self._counts["starts"] += 1
@@ -385,6 +394,8 @@ class Parsers:
         times = [self._due(slot) for slot in self._slots if not slot.hung]
         if self._wants_child():
             times.append(self._may_start)
+        if not self._slots:
+            times.append(max(self._warm_at, self._may_start))
         if len(self._slots) > 1:
             times += [slot.heard + self._idle_s for slot in self._slots if slot.ready and not slot.in_flight]
         first = min(times, default=float("inf"))

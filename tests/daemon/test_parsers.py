@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 import signal
 import sys
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from codegraphd.daemon.parser_process import module_from_wire, module_to_wire, pack, read_file, unpack
 from codegraphd.daemon.parsers import DEPTH, Parsed, ParseJob, Parsers
 from codegraphd.store.records import Binding, Module, Reference, Unit, Words
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 # An analysis whose behaviour is written in the file: each line of a well-behaved file is a unit.
 STUB = """
@@ -108,7 +110,7 @@ def make(place: Workplace) -> Iterator[Callable[..., Parsers]]:
     pools: list[Parsers] = []
 
     def start(**options: Any) -> Parsers:
-        pools.append(Parsers(**{"module": "stub_analysis", "deadline_s": 0.5, **options}))
+        pools.append(Parsers(**{"module": "stub_analysis", "deadline_s": 0.5, "warm_after_s": math.inf, **options}))
         return pools[-1]
 
     yield start
@@ -318,6 +320,17 @@ def test_two_children_share_a_crawl_and_one_stays_warm(place: Workplace, make: C
     assert pool.statistics()["children"] == [warm]
     place.write("edit.py", "one")
     check(place, pool, "edit.py")
+    assert pool.statistics()["starts"] == 2
+
+
+def test_one_child_is_kept_warm_without_any_work(place: Workplace, make: Callable[..., Parsers]) -> None:
+    pool = make(most=4, warm_after_s=0.0)
+    wait_until(lambda: any(slot.ready for slot in pool._slots))
+    (pid,) = pool.statistics()["children"]
+    os.kill(pid, signal.SIGKILL)  # the system was short of memory, say
+    wait_until(lambda: any(slot.ready for slot in pool._slots) and pool.statistics()["children"] != [pid])
+    place.write("a.py", "one")
+    check(place, pool, "a.py")
     assert pool.statistics()["starts"] == 2
 
 
