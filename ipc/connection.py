@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from codegraphd.ipc.errors import BUSY, INTERNAL, NOT_A_REQUEST, TIMEOUT, TOO_LARGE, RequestError
 from codegraphd.ipc.frames import (
@@ -26,59 +26,25 @@ from codegraphd.ipc.frames import (
     encode_notification,
     encode_result,
 )
-from codegraphd.ipc.messages import Params, parse_params
+from codegraphd.ipc.handler import Handler, Limits
+from codegraphd.ipc.messages import parse_params
 from codegraphd.ipc.peer import has_left, may_connect, peer_uid
 
 log = logging.getLogger("codegraphd.ipc")
 
-IN_FLIGHT: Final = 128  # requests of one connection; beyond it reading pauses until half of them are answered
-NOTICE_BYTES: Final = 4 * MIB  # notifications that wait for one client to read
+IN_FLIGHT: Final = 256  # requests of one connection; beyond it nothing more is read from it
+QUEUE_BYTES: Final = 4 * MIB  # notifications and refusals that wait for one client to read them
 SLOW_READER_S: Final = 30.0  # a client that reads nothing for so long while answers wait is disconnected
 LINGER_S: Final = 2.0  # for a client to read why it is hung up on
 HALF_SENT_S: Final = 30.0  # a frame must be whole within this time of its first byte
 REFUSED: Final = 32  # connections over `limits.clients` that are still told why
 _HIGH_WATER, _LOW_WATER = MIB // 2, MIB // 8  # bytes given to the system and not taken by the client
+_AT_ONCE: Final = 64  # messages taken in one step of the loop
 _SLICE: Final = MIB // 4
 _BREATH_BYTES: Final = MIB // 4  # encoded between two breaths of the loop: one to two milliseconds
 RESERVOIR: Final = 4096  # latest latencies kept
 _UNTIMED = frozenset({"verify", "reindex", "gc"})  # as long as they take, until cancelled
 _WAITING = _UNTIMED | {"sync"}  # their time says nothing about ours: not in the latency figures
-
-
-class Limits(Protocol):
-    """What the server reads of the configuration's `[limits]`."""
-
-    @property
-    def clients(self) -> int: ...
-    @property
-    def frame_mb(self) -> float: ...
-    @property
-    def reply_mb(self) -> float: ...
-    @property
-    def request_timeout_s(self) -> float: ...
-
-
-class ClientContext(Protocol):
-    """The connection that a request came by, as a handler sees it. Use it on the server's loop only."""
-
-    @property
-    def id(self) -> int:
-        """Never used again while the daemon runs."""
-        ...
-
-    def notify(self, method: str, params: dict[str, Any]) -> None:
-        """Queue a notification. A client that leaves them unread is disconnected; a gone one swallows them."""
-        ...
-
-    def on_close(self, callback: Callable[[], None]) -> None:
-        """Call back once when the connection ends (at once when it has)."""
-        ...
-
-
-class Handler(Protocol):
-    async def handle(self, method: str, params: Params, client: ClientContext) -> Any:
-        """The result, of plain types. Raise RequestError to refuse; cancellation means that nobody waits any more."""
-        ...
 
 
 class Front:
@@ -111,14 +77,15 @@ class Connection(asyncio.Protocol):
         self._callbacks: list[Callable[[], None]] = []
         self._cancellable: set[int] = set()
         self._outbox: deque[bytes | bytearray] = deque()
-        self._notice_bytes = 0  # of notifications in the outbox
+        self._queued_bytes = 0  # of notifications and refusals in the outbox; of replies it holds one at most
         self._pump: asyncio.Task[None] | None = None
         self._encoding = asyncio.Lock()  # one reply at a time is held encoded
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._slow: asyncio.TimerHandle | None = None
         self._half_sent: asyncio.TimerHandle | None = None
-        self._is_paused = False
+        self._is_reading = True
+        self._is_scheduled = False
 
     # --- ClientContext ---
 
@@ -129,13 +96,10 @@ class Connection(asyncio.Protocol):
     def notify(self, method: str, params: dict[str, Any]) -> None:
         if self._is_closed:
             return
-        frame = encode_notification(method, params)
-        if self._outbox or not self._may_write.is_set():
-            self._notice_bytes += len(frame)
-            if self._notice_bytes > NOTICE_BYTES:
-                self._drop_slow()
-                return
-        self._write(frame)
+        if self._queued_bytes > QUEUE_BYTES:
+            self._drop_slow()
+            return
+        self._write(encode_notification(method, params))
 
     def on_close(self, callback: Callable[[], None]) -> None:
         if self._is_closed:
@@ -171,24 +135,51 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_closed or self._is_deaf:
             return
-        events = self._receiver.feed(data)
-        for event in events:
+        self._receiver.feed(data)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Take what has arrived, a few messages at a time: a read can bring 40,000 of them. Nothing more is read from
+        the socket before it is done, so that whoever asks faster than we answer waits in its own `send`."""
+        self._is_scheduled = False
+        n_taken = 0
+        while not (self._is_closed or self._is_deaf):
+            if len(self.tasks) >= IN_FLIGHT or self._queued_bytes > QUEUE_BYTES:
+                return self._set_reading(False)  # a task or the pump calls again
+            if n_taken == _AT_ONCE:
+                self._is_scheduled = True
+                asyncio.get_running_loop().call_soon(self._read_on)
+                return self._set_reading(False)
+            event = self._receiver.next_event()
+            if event is None:
+                break
+            n_taken += 1
             self._take(event)
-            if self._is_closed or self._is_deaf:
-                return
+        if self._is_closed or self._is_deaf:
+            return None
         if self._receiver.n_buffered == 0:
             if self._half_sent is not None and not self.is_refused:
                 self._half_sent.cancel()
                 self._half_sent = None
-        elif events or self._half_sent is None:
+        elif n_taken or self._half_sent is None:
             self._arm_half_sent()
+        self._set_reading(True)
+        return self._end_when_sent()
+
+    def _set_reading(self, wanted: bool) -> None:
+        if wanted != self._is_reading and not self._transport.is_closing():
+            self._is_reading = wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """The other end closed (so do we, and its requests are cancelled) or only has no more to ask."""
         if self._is_deaf or has_left(self._transport.get_extra_info("socket")):
             return False
         self._is_half_closed = True
-        return bool(self.tasks)
+        return bool(self.tasks) or not self._is_reading
 
     def pause_writing(self) -> None:
         self._may_write.clear()
@@ -250,9 +241,6 @@ class Connection(asyncio.Protocol):
         self._front.n_requests += 1
         self.tasks[msgid] = asyncio.get_running_loop().create_task(self._answer(msgid, method, params))
         self._cancellable.add(msgid)
-        if len(self.tasks) >= IN_FLIGHT and not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
 
     async def _answer(self, msgid: int, method: str, params: dict[str, Any]) -> None:
         started = time.perf_counter()
@@ -277,10 +265,7 @@ class Connection(asyncio.Protocol):
             self.tasks.pop(msgid, None)
             if method not in _WAITING:
                 self._front.latencies.append(time.perf_counter() - started)
-            if self._is_paused and len(self.tasks) <= IN_FLIGHT // 2 and not self._is_closed:
-                self._is_paused = False
-                self._transport.resume_reading()
-            self._end_when_sent()
+            self._go_on()
 
     async def _handle(self, method: str, params: dict[str, Any]) -> Any:
         typed = parse_params(method, params)
@@ -318,7 +303,7 @@ class Connection(asyncio.Protocol):
             except (TypeError, ValueError, OverflowError) as error:
                 log.exception("an answer cannot be encoded")
                 raise RequestError(INTERNAL, f"the answer cannot be encoded: {error}") from error
-            self._write(reply)
+            self._write(reply, is_reply=True)
 
     def _refuse(self, msgid: int, code: int, message: str) -> None:
         self._front.n_errors += 1
@@ -326,7 +311,7 @@ class Connection(asyncio.Protocol):
 
     # --- writing ---
 
-    def _write(self, frame: bytes | bytearray) -> None:
+    def _write(self, frame: bytes | bytearray, *, is_reply: bool = False) -> None:
         """Write a whole frame, or queue it behind those that wait."""
         if self._is_closed or self._is_deaf:
             return
@@ -334,6 +319,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(frame)
             return
         self._outbox.append(frame)
+        self._queued_bytes += 0 if is_reply else len(frame)
         if self._pump is None or self._pump.done():
             self._pump = asyncio.get_running_loop().create_task(self._run_pump())
 
@@ -346,8 +332,8 @@ class Connection(asyncio.Protocol):
                     return
                 self._transport.write(bytes(memoryview(frame)[start : start + _SLICE]))
             self._outbox.popleft()
-        self._notice_bytes = 0
-        self._end_when_sent()
+        self._queued_bytes = 0
+        self._go_on()
 
     def _hang_up(self) -> None:
         """End it so that the client can still read why: closing at once would break what it is sending."""
@@ -359,12 +345,18 @@ class Connection(asyncio.Protocol):
         self._half_sent = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
         self._end_when_sent()
 
+    def _go_on(self) -> None:
+        """After an answer: take what could not be taken before, or end."""
+        if not self._is_reading and not self._is_scheduled:
+            self._read_on()
+        self._end_when_sent()
+
     def _end_when_sent(self) -> None:
         if self._outbox or self._is_closed:
             return
         if self._is_deaf:
             self._transport.write_eof()
-        elif self._is_half_closed and not self.tasks:
+        elif self._is_half_closed and self._is_reading and not self.tasks:
             self._transport.close()
 
     def close(self) -> None:

@@ -20,9 +20,7 @@ from codegraphd.ipc.errors import NOT_A_REQUEST, NOT_MSGPACK, TOO_LARGE
 
 MIB: Final = 1 << 20
 FRAME_BYTES: Final = 4 * MIB  # what a client may send at once, by default
-MAX_ARRAY: Final = 1 << 16  # elements of one array in a request
-MAX_MAP: Final = 4096  # entries of one map in a request
-MAX_ELEMENTS: Final = 1 << 18  # elements of all arrays and maps of a request together
+MAX_ELEMENTS: Final = 1 << 16  # elements of all arrays and maps of a request together
 _PIECE: Final = 64  # elements of a long list encoded at once
 _FEED: Final = 1 << 16  # bytes handed to the scanner at once
 _REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
@@ -53,10 +51,10 @@ Event = Request | Notification | Invalid
 
 
 class Receiver:
-    """The daemon's reading side of one connection: `feed` bytes as they come, get the messages that are whole.
+    """The daemon's reading side of one connection: `feed` bytes as they come, ask for events one at a time.
 
-    Never raises for what a peer sends. After a fatal `Invalid` it swallows everything.
-    Holds at most `frame_bytes` twice (here and in the scanner), plus one network read.
+    Never raises for what a peer sends. After a fatal `Invalid` it swallows everything. It holds what was fed and not
+    asked for yet, and of that at most `frame_bytes` a second time, in the scanner.
     """
 
     def __init__(self, frame_bytes: int = FRAME_BYTES) -> None:
@@ -67,58 +65,60 @@ class Receiver:
 
     @property
     def n_buffered(self) -> int:
-        """Bytes of a frame that is not whole yet."""
+        """Bytes that make no event yet, or were not asked for."""
         return len(self._buffer)
 
-    def feed(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        events: list[Event] = []
-        for start in range(0, len(data), _FEED):
-            if self._ended:
-                break
-            self._take(bytes(data[start : start + _FEED]), events)
-        return events
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._ended:
+            self._buffer += data
 
-    def _take(self, data: bytes, events: list[Event]) -> None:
-        self._buffer += data
-        try:
-            self._scanner.feed(data)
-            while True:
+    def next_event(self) -> Event | None:
+        """The next message; None until more bytes are fed."""
+        while not self._ended:
+            try:
                 self._scanner.skip()
-                end = self._scanner.tell() - self._consumed
-                if end > self._limit:
-                    return self._end(TOO_LARGE, self._too_large(), events)
-                frame = bytes(self._buffer[:end])
-                del self._buffer[:end]
-                self._consumed += end
-                event = decode(frame)
-                events.append(event)
-                if isinstance(event, Invalid) and event.fatal:
-                    self._ended = True
-                    self._buffer.clear()
+            except msgpack.OutOfData:
+                if self._n_scanned > self._limit:
+                    return self._end(TOO_LARGE, self._too_large())
+                if self._n_scanned == len(self._buffer):
                     return None
-                if end > _FEED:  # its buffer never shrinks by itself
-                    self._restart_scanner()
-                    self._scanner.feed(bytes(self._buffer))
-        except msgpack.OutOfData:
-            if len(self._buffer) > self._limit:
-                return self._end(TOO_LARGE, self._too_large(), events)
-        except msgpack.BufferFull:
-            return self._end(TOO_LARGE, self._too_large(), events)
-        except msgpack.StackError:
-            return self._end(NOT_A_REQUEST, "nested too deeply", events)
-        except (ValueError, msgpack.UnpackException):
-            return self._end(NOT_MSGPACK, "not msgpack", events)
+                piece = bytes(self._buffer[self._n_scanned : self._n_scanned + _FEED])
+                self._scanner.feed(piece)
+                self._n_scanned += len(piece)
+                continue
+            except msgpack.StackError:
+                return self._end(NOT_A_REQUEST, "nested too deeply")
+            except (ValueError, msgpack.UnpackException):
+                return self._end(NOT_MSGPACK, "not msgpack")
+            end = self._scanner.tell() - self._offset
+            if end > self._limit:
+                return self._end(TOO_LARGE, self._too_large())
+            frame = bytes(self._buffer[:end])
+            del self._buffer[:end]
+            self._offset += end
+            self._n_scanned -= end
+            if end > _FEED:  # its buffer never shrinks by itself
+                self._restart_scanner()
+            event = decode(frame)
+            if isinstance(event, Invalid) and event.fatal:
+                self._stop()
+            return event
         return None
 
-    def _end(self, code: int, message: str, events: list[Event]) -> None:
-        events.append(Invalid(_msgid_of(bytes(self._buffer[:64])), code, message, fatal=True))
+    def _end(self, code: int, message: str) -> Invalid:
+        msgid = _msgid_of(bytes(self._buffer[:64]))
+        self._stop()
+        return Invalid(msgid, code, message, fatal=True)
+
+    def _stop(self) -> None:
         self._ended = True
         self._buffer.clear()
         self._restart_scanner()
 
     def _restart_scanner(self) -> None:
         self._scanner = msgpack.Unpacker(max_buffer_size=self._limit + 2 * _FEED)
-        self._consumed = 0
+        self._offset = 0  # of the buffer's first byte in what the scanner has seen
+        self._n_scanned = 0  # bytes of the buffer that the scanner has been given
 
     def _too_large(self) -> str:
         return f"the frame is over the limit of {self._limit} bytes (limits.frame_mb)"
@@ -173,8 +173,8 @@ def _unpack(frame: bytes) -> Any:
     return msgpack.unpackb(
         frame,
         unicode_errors="surrogateescape",
-        max_array_len=MAX_ARRAY,
-        max_map_len=MAX_MAP,
+        max_array_len=MAX_ELEMENTS,
+        max_map_len=MAX_ELEMENTS,
         object_hook=count,
         list_hook=count,
         ext_hook=_no_extension,

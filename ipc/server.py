@@ -12,7 +12,8 @@ import asyncio
 import itertools
 from typing import Any
 
-from codegraphd.ipc.connection import ClientContext, Connection, Front, Handler, Limits
+from codegraphd.ipc.connection import Connection, Front
+from codegraphd.ipc.handler import ClientContext, Handler, Limits
 from codegraphd.ipc.listen import Listener
 
 __all__ = ["ClientContext", "Handler", "Limits", "Server"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -399,8 +400,50 @@ def test_requests_in_flight_are_bounded_and_all_answered(running: Running) -> No
     with running.client() as client:
         sent = [client.send("search", query="sleep 0.05", limit=1) for _ in range(n)]
         most = running.call(lambda: max(len(c.tasks) for c in running.server._front.connections))
-        assert 0 < most <= connection_module.IN_FLIGHT + 1000  # what one read brought
+        assert 0 < most <= connection_module.IN_FLIGHT
         assert all(client.wait(msgid) == {"results": ["sleep 0.05"]} for msgid in sent)
+
+
+@pytest.mark.parametrize(
+    "frame", [encode_request(1, "x", {}), b"\x94\x00\x01\xa1x\x91\x01", encode_request(1, "watch", {})]
+)
+def test_fault_37_who_floods_and_never_reads_is_bounded(
+    running: Running, frame: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refusals alone must not fill the memory: a million wrong requests, none of their answers read."""
+    monkeypatch.setattr(connection_module, "SLOW_READER_S", 1.0)
+    monkeypatch.setattr(connection_module, "QUEUE_BYTES", MIB // 8)
+    most = 0
+    with running.raw() as sock:
+        sock.settimeout(0.05)
+        running.wait(lambda: len(running.server._front.connections) == 1)
+        (connection,) = running.server._front.connections
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for _ in range(400):
+                with contextlib.suppress(TimeoutError):
+                    sock.send(frame * 5000)
+                most = max(
+                    most, running.call(lambda: sum(map(len, connection._outbox)) + connection._receiver.n_buffered)
+                )
+                assert running.call(lambda: len(connection.tasks)) <= connection_module.IN_FLIGHT
+        running.wait(lambda: running.server.statistics()["slow_readers"] == 1)
+    assert MIB // 8 < most < 2 * MIB
+    running.is_well()
+
+
+def test_a_flood_of_requests_holds_nobody_up(running: Running) -> None:
+    """40,000 requests in one read are taken a few at a time; all are answered, another client in between."""
+    n = 20_000
+    with running.raw() as sock, running.client() as neighbour:
+        sender = threading.Thread(target=sock.sendall, args=(encode_request(7, "serch", {}) * n,))
+        sender.start()
+        assert neighbour.call("search", query="q", limit=1, deadline=20) == {"results": ["q"]}
+        unpacker = msgpack.Unpacker()
+        seen = 0
+        while seen < n:
+            unpacker.feed(sock.recv(1 << 16))
+            seen += sum(1 for _ in unpacker)
+        sender.join(20)
 
 
 def test_fault_38_a_hundred_clients_at_once(running: Running) -> None:
