@@ -29,6 +29,8 @@ from codegraphd.store.records import FileRecord, RootRecord, Strength, UnitRecor
 from codegraphd.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    import networkx
+
     from codegraphd.daemon.loop import Daemon
 
 Vector = npt.NDArray[np.float32]
@@ -131,15 +133,15 @@ def around(
             start = names.find_symbol(view, roots, params.symbol or "")
             if not start:
                 raise RequestError(NOT_FOUND, f"no unit is named '{params.symbol}': codegraphd symbols lists names")
-        walk = graph.dependents if direction == "in" else graph.dependencies
-        found, truncated = walk(view, [unit.id for unit in start], params.depth, params.limit)
+        found, truncated = graph.neighbourhood(
+            view, [unit.id for unit in start], direction, params.depth, params.limit, weak=True
+        )
         describer = Describer(view)
         units = []
-        for reached in found:
-            unit = view.unit(reached.unit)
+        for node, depth in found.nodes(data="depth"):
+            unit = view.unit(node) if depth else None
             if unit is not None:
-                edge = {"kind": reached.kind, "strength": Strength(reached.strength).name.lower()}
-                units.append({**describer.unit(unit), "depth": reached.depth, "edge": edge})
+                units.append({**describer.unit(unit), "depth": depth, "edge": _edge_of(found, node, depth, direction)})
         return {
             "of": [describer.unit(unit) for unit in start],
             "units": units,
@@ -178,7 +180,7 @@ def explain(daemon: Daemon, root: RootRecord, path: str, line: int) -> dict[str,
     if quotes is not None:
         text = context_text(unit, quotes)
         inputs.append({"input": "context", "hash": recipe.context.hex(), "text": text, "quotes": quoted_names})
-    counted = daemon.embedder.count_tokens([item["text"] for item in inputs])
+    counted = daemon.count_tokens([item["text"] for item in inputs])
     for item, (tokens, is_cut) in zip(inputs, counted or (), strict=False):
         item["tokens"], item["truncated"] = tokens, is_cut
     reason = state.reason if state is not None else None
@@ -240,6 +242,18 @@ def calibrated(daemon: Daemon, cosine: float, *, one_language: bool = True) -> f
 
 
 # --- parts of answers ------------------------------------------------------------------------------------------------
+
+
+def _edge_of(found: networkx.DiGraph, node: int, depth: int, direction: str) -> dict[str, Any]:
+    """The strongest edge by which a walk came to a node: from one that is a step nearer to the start."""
+    edges = found.out_edges(node, data=True) if direction == "in" else found.in_edges(node, data=True)
+    nearer = [
+        (data["strength"], data["kind"])
+        for source, target, data in edges
+        if found.nodes[target if direction == "in" else source]["depth"] < depth
+    ]
+    strength, kind = max(nearer, default=(int(Strength.WEAK), "declare"))
+    return {"kind": kind, "strength": Strength(strength).name.lower()}
 
 
 def _standing(daemon: Daemon, view: Snapshot, roots: Sequence[RootRecord]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from typing import Any
 from codegraphd.daemon.config import Config, ConfigError
 from codegraphd.daemon.config import load as load_config
 from codegraphd.daemon.embedding.feeder import Feeder
+from codegraphd.daemon.embedding.models import HASHING
 from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, ModelState
 from codegraphd.daemon.engine import Outcome, Settings
 from codegraphd.daemon.handlers import Handlers
@@ -92,6 +93,7 @@ class Daemon:
         self.workspaces = Workspaces(self.store, self.writer, self.indexer, self._make_watcher)
         self.handlers = Handlers(self)
         self._next_tend = 0.0
+        self._tokens: tuple[bytes, Any] | None = None  # the tokenizer of the model with this fingerprint
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -243,6 +245,17 @@ class Daemon:
             return texts.result(WAIT_S)
         except TimeoutError:
             return None
+
+    def count_tokens(self, texts: list[str]) -> list[tuple[int, bool]] | None:
+        """(tokens that the model reads of a text, whether it is cut) for each; None without a model."""
+        info = self.embedder.model
+        if info is None or info.name == HASHING:
+            return None
+        from codegraphd.daemon.embedding.tokens import Tokens  # some 20 MB, which only `explain` needs here
+
+        if self._tokens is None or self._tokens[0] != info.fingerprint:
+            self._tokens = (info.fingerprint, Tokens(info))
+        return [(len(ids), is_cut) for ids, is_cut in self._tokens[1].encode(texts)]
 
     def reindex(self, root: RootRecord) -> None:
         """Read every file of the root again, as if nothing were known of it."""
