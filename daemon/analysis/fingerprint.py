@@ -111,9 +111,7 @@ class Fingerprints:
 def _sign(draft: Draft, text: str, source: Source) -> None:
     while True:
         text = text.rstrip(" :;,")
-        if text.endswith("=>"):
-            text = text[:-2]
-        elif text.endswith(" ="):
+        if text.endswith(("=>", " =")):
             text = text[:-2]
         else:
             break

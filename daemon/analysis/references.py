@@ -26,6 +26,7 @@ _SEPARATOR = re.compile(r"\s*(?:\?\.|!\.|\.|->|::)\s*(?:template\s+)?", re.ASCII
 _TAIL = re.compile(r"([A-Za-z_$~\x80-\xff#][\w$\x80-\xff]*)\s*$", re.ASCII)
 _ARGUMENTS = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
 _CLASS_NAME = re.compile(r"_*[A-Z]\w*[a-z]|_*[A-Z]$")
+_INDEX = re.compile(r"\[[^\[\]]*\]$|(?:::\s*)?<[^()]*>")  # type arguments of a call: `f[int]`, `f::<T>`, `f<T>`
 _MADE = re.compile(r"(?:new\s+)?([\w.]+)\s*\([^()]*\)", re.ASCII)
 
 
@@ -51,12 +52,15 @@ class Places:
         return stack[-1] if stack else -1
 
 
-def plain(text: str) -> str:
-    """A dotted name: type arguments dropped, every separator a dot. "" if the text is no such name."""
-    if text.isidentifier():
-        return text
+def _drop(text: str) -> str:
+    """`text` without type arguments."""
     while (shorter := _ARGUMENTS.sub("", text)) != text:
         text = shorter
+    return text
+
+
+def plain(text: str) -> str:
+    """A dotted name: every separator a dot. "" if the text is no such name."""
     text = _SEPARATOR.sub(".", text.strip(" \t\r\n&*?")).strip(".")
     parts = text.split(".")
     return text if all(_NAME.fullmatch(part) for part in parts) else ""
@@ -74,16 +78,26 @@ class _Types:
 
     def collect(self, captures: Captures, source: Source, dialect: Dialect, places: Places) -> None:
         places.restart()
+        aliases: list[tuple[int, str, str]] = []
         for start, end in sorted(node.byte_range for node in captures["typed"]):
             innermost = places.of(start)
             for name, of in dialect.typed(source.text[start : min(end, start + MAX_SPAN)]):
-                first, dot, member = name.partition(".")
-                if not dot:
-                    self._of.setdefault((innermost, name), of)
-                    if innermost >= 0 and (holder := self._drafts[innermost]).kind in CONTAINERS:
-                        self._fields.setdefault((holder.name, name), of)
-                elif first in self._selves and (owner := self.owner(innermost)):
-                    self._fields.setdefault((owner.rpartition(".")[2], member), of)
+                if of.startswith("="):  # has the type of another variable
+                    aliases.append((innermost, name, of[1:]))
+                else:
+                    self._put(innermost, name, of)
+        for innermost, name, other in aliases:
+            if of := self._variable(innermost, other):
+                self._put(innermost, name, of)
+
+    def _put(self, innermost: int, name: str, of: str) -> None:
+        first, dot, member = name.partition(".")
+        if not dot:
+            self._of.setdefault((innermost, name), of)
+            if innermost >= 0 and (holder := self._drafts[innermost]).kind in CONTAINERS:
+                self._fields.setdefault((holder.name, name), of)
+        elif first in self._selves and (owner := self.owner(innermost)):
+            self._fields.setdefault((owner.rpartition(".")[2], member), of)
 
     def owner(self, unit: int) -> str:
         """The qualified name of the class that a unit is in, or whose method it is; "": none."""
@@ -138,9 +152,14 @@ def references_of(
     definitions = {draft.node.byte_range for draft in drafts}
     found: dict[tuple[int, str, str, str], Reference] = {}
     counts: dict[int, int] = {}
+    types_end = 0
     for start, end, kind in _spans(captures):
         if (start, end) in definitions:
             continue
+        if kind == "type" and dialect.types is not None:
+            if start < types_end:  # inside of an annotation that was read as a whole
+                continue
+            types_end = end
         unit = places.of(start)
         if counts.get(unit, 0) >= MAX_REFERENCES:
             continue
@@ -150,13 +169,17 @@ def references_of(
                 base = f"{scope}.{name}" if scope else name
                 if base not in drafts[unit].bases:
                     drafts[unit].bases.append(base)
-            if (scope.partition(".")[0] or name) in builtins:
+            if (scope.partition(".")[0] or name) in builtins and scope != "super":
                 continue
+            if not scope and name in dialect.selves:  # `cls(…)`, `Self { … }`
+                name, of = types.owner(unit).rpartition(".")[2], "instantiate"
+                if not name:
+                    continue
             if kind == "element":
                 of = "call"
                 if not scope and not name[:1].isupper():
                     continue
-            elif kind == "call" and dialect.calls_make and _CLASS_NAME.match(name):
+            elif of == "call" and dialect.calls_make and _CLASS_NAME.match(name):
                 of = "instantiate"
             elif kind == "type" and not scope and _is_noise(name, drafts[unit] if unit >= 0 else None, start):
                 continue
@@ -222,7 +245,7 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
         if tail := _TAIL.search(text):
             yield tail[1], UNKNOWN, ""
         return
-    if end - start <= MAX_SPAN and (dotted := plain(text)):
+    if end - start <= MAX_SPAN and (dotted := plain(_INDEX.sub("", text) if kind == "call" else _drop(text))):
         scope, _, name = dotted.rpartition(".")
         yield name, scope, ""
         return

@@ -23,7 +23,7 @@ BUILTINS = names(
     "print property range repr reversed round set setattr slice sorted staticmethod str sum super tuple type vars zip "
     "None True False Any Optional Union List Dict Set Tuple FrozenSet Type Callable Iterable Iterator Sequence "
     "Mapping Literal ClassVar Final Self TypeVar Generic Protocol Generator Awaitable Coroutine AsyncIterator "
-    "AsyncIterable NoReturn Never Annotated Hashable Collection MutableMapping MutableSequence overload BaseException "
+    "AsyncIterable NoReturn Never namedtuple NewType NamedTuple TypedDict TypeAlias Annotated Hashable Collection MutableMapping MutableSequence overload BaseException "
     "Exception ArithmeticError AssertionError AttributeError EOFError FileExistsError FileNotFoundError ImportError "
     "IndexError InterruptedError IsADirectoryError KeyError KeyboardInterrupt LookupError MemoryError "
     "ModuleNotFoundError NameError NotADirectoryError NotImplementedError OSError IOError OverflowError "
@@ -42,6 +42,7 @@ _TYPED = re.compile(
     r"\**\s*((?:self\.|cls\.)?[^\W\d]\w*)\s*(?::(?!=)\s*([^=]+?)\s*)?(?::?=\s*(?:await\s+)?([\w.]+)\s*\(.*)?(?:=.*)?$",
     re.DOTALL,
 )
+_SAME = re.compile(r"((?:self|cls)\.\w+)\s*=\s*([^\W\d]\w*)(?:\s+or\s.*)?$", re.DOTALL)
 _WITH = re.compile(r"(?:await\s+)?([\w.]+)\s*\(.*\)\s+as\s+(\w+)$", re.DOTALL)
 _OPTIONAL = re.compile(r"(?:typing\.|t\.)?(?:Optional|Final|ClassVar|Annotated|Type|type)\[\s*(.*)\]", re.DOTALL)
 _DOTTED = re.compile(r"[A-Za-z_\x80-\xff][\w\x80-\xff]*(?:\s*\.\s*[A-Za-z_\x80-\xff][\w\x80-\xff]*)*", re.ASCII)
@@ -158,6 +159,8 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
     if match := _WITH.match(text):
         of = _made(match[1])
         return [(match[2], of)] if of else []
+    if match := _SAME.match(text):
+        return [(match[1], f"={match[2]}")]
     match = _TYPED.match(text)
     if match is None:
         return []

@@ -21,6 +21,7 @@
 (decorator [(identifier) (attribute)] @ref.decorate)
 (decorator (call function: [(identifier) (attribute)] @ref.decorate))
 (class_definition superclasses: (argument_list [(identifier) (attribute) (subscript)] @ref.inherit))
+(class_definition superclasses: (argument_list (keyword_argument value: [(identifier) (attribute)] @ref.type)))
 (type) @ref.type
 (except_clause [(identifier) (attribute) (tuple)] @ref.type)
 (except_clause (as_pattern . [(identifier) (attribute) (tuple)] @ref.type))
@@ -30,5 +31,6 @@
 (typed_default_parameter) @typed
 (assignment left: [(identifier) (attribute)] type: (type)) @typed
 (assignment left: [(identifier) (attribute)] right: [(call) (await)]) @typed
+(assignment left: (attribute) right: [(identifier) (boolean_operator)]) @typed
 (named_expression value: (call)) @typed
 (with_item (as_pattern (call))) @typed
