@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import threading
@@ -34,6 +35,7 @@ from codegraphd.store.tables import text_of
 COMMIT_UNITS: Final = 2_000
 QUIET_S: Final = 1.0
 LATEST_S: Final = 5.0
+RETRY_S: Final = 30.0
 _VERSION = 1
 _HEAP_BYTES = 20_000_000
 _REBUILD_UNITS = 20_000  # between two commits while everything is built again
@@ -49,8 +51,10 @@ class WordIndex:
     def __init__(self, directory: str, *, behind: bool = True) -> None:
         """`behind`: commit on a thread of its own; else only `commit` does."""
         self.directory = directory
-        self.is_ready = False  # False: answers lack what is still to be read from the store
-        self.problem: str | None = None  # why the index cannot be used; `open_or_rebuild` mends it
+        # Not ready, with a problem: the files are broken, answers come from the overlay alone; `open_or_rebuild` mends
+        # it. Ready, with a problem: it cannot be written now; the overlay grows until that is over.
+        self.is_ready = False
+        self.problem: str | None = None
         self._behind = behind
         self._path = os.path.join(directory, "index")
         self._lock = threading.Lock()  # overlay, searcher and the figures
@@ -66,6 +70,8 @@ class WordIndex:
         self._n_put = 0
         self._max_id = 0  # ids above were never put: nothing to delete for them
         self._is_sealed = False
+        self._is_in_memory = False  # the directory cannot be written
+        self._retry_at = 0.0  # after a commit that failed
         self._is_closed = False
         self._changed_at = 0.0
         self._waiting_since = 0.0
@@ -113,10 +119,7 @@ class WordIndex:
             if not (delta.words or delta.deleted):
                 return
             for unit, words in delta.words.values():
-                self._overlay.put(
-                    unit.id,
-                    Entry(unit.root, unit.language, unit.unit.kind, words.name, words.doc, words.body, unit.path),
-                )
+                self._overlay.put(unit.id, _entry(unit, words))
             for id_ in delta.deleted:
                 self._overlay.delete(id_)
             self._changed_at = time.monotonic()
@@ -130,7 +133,7 @@ class WordIndex:
 
         `terms` are words as `Words` has them. Scores are comparable inside of one answer.
         """
-        words = list(dict.fromkeys(term for term in terms if term))
+        words = list(dict.fromkeys(_text(term) for term in terms if term))
         if not words or k <= 0:
             return []
         with self._lock:
@@ -205,6 +208,7 @@ class WordIndex:
                 self._waiting_since = 0.0
             if not batch:
                 return 0
+            before = list(self._lengths), self._n_put, self._max_id
             try:
                 with self._writing() as writer:
                     self._put_all(writer, batch.items())
@@ -212,8 +216,16 @@ class WordIndex:
                     self._index.reload()
                     self._searcher = self._index.searcher()
                     self._overlay.forget(batch)
+                    self.problem = None
             except BaseException as error:  # tantivy's panics are no Exception
-                self._fail(error)
+                if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                    raise
+                # A full disk, say. Nothing is lost: the overlay keeps answering, and it is tried again.
+                log.warning("%s: the word index could not be committed: %s", self._path, error)
+                with self._lock:
+                    self._lengths, self._n_put, self._max_id = before
+                    self.problem = f"{self._path}: cannot be written: {error}"
+                    self._retry_at = time.monotonic() + RETRY_S
                 return 0
             return len(batch)
 
@@ -224,27 +236,27 @@ class WordIndex:
                     self._wake.wait(self._patience())
                 if self._is_closed:
                     return
-            if self._overlay and self.problem is None:
+            if self._overlay:
                 self.commit()
             else:
                 self._seal()
 
     def _is_due(self) -> bool:
-        if self.problem is not None:
-            return False
-        now = time.monotonic()
-        if not self._overlay:
-            return not self._is_sealed and now - self._changed_at >= QUIET_S
-        return (
-            len(self._overlay) >= COMMIT_UNITS
-            or now - self._changed_at >= QUIET_S
-            or now - self._waiting_since >= LATEST_S
-        )
+        return self._due_at() <= time.monotonic()
 
     def _patience(self) -> float | None:
-        if self.problem is not None or (self._is_sealed and not self._overlay):
-            return None
-        return max(0.01, self._changed_at + QUIET_S - time.monotonic())
+        due_at = self._due_at()
+        return None if math.isinf(due_at) else max(0.01, due_at - time.monotonic())
+
+    def _due_at(self) -> float:
+        """When the thread has something to do next; infinity: after the next change."""
+        if not self.is_ready:
+            return math.inf
+        if not self._overlay:
+            return math.inf if self._is_sealed or self.problem else self._changed_at + QUIET_S
+        if len(self._overlay) >= COMMIT_UNITS:
+            return self._retry_at
+        return max(self._retry_at, min(self._changed_at + QUIET_S, self._waiting_since + LATEST_S))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Any]:
@@ -255,7 +267,8 @@ class WordIndex:
             yield writer
             writer.commit()
         finally:
-            writer.wait_merging_threads()
+            with contextlib.suppress(ValueError):  # a writer that failed has no threads left to wait for
+                writer.wait_merging_threads()
 
     def _put_all(self, writer: Any, entries: Any) -> None:
         for id_, entry in entries:
@@ -303,13 +316,14 @@ class WordIndex:
             self._index = self._searcher = None
             self._lengths, self._n_put, self._max_id = [0] * len(FIELDS), 0, 0
         try:
+            self._is_in_memory = False
             self._unseal()
             shutil.rmtree(self._path, ignore_errors=True)
             os.makedirs(self._path, mode=0o700)
             index = tantivy.Index(self._schema, path=self._path, reuse=False)
         except (OSError, ValueError) as error:
             log.warning("%s: cannot be written, the word index is kept in memory: %s", self._path, error)
-            index = tantivy.Index(self._schema)
+            index, self._is_in_memory = tantivy.Index(self._schema), True
         self._index = index
         units = iter(snapshot.all_words())
         is_more = True
@@ -317,10 +331,7 @@ class WordIndex:
             is_more = False
             with self._writing() as writer:
                 for n, (id_, head, words) in enumerate(units, 1):
-                    entry = Entry(
-                        head.root, LANGUAGES[head.language], KINDS[head.kind],
-                        words.name, words.doc, words.body, text_of(head.path),
-                    )  # fmt: skip
+                    entry = _entry_of(head.root, LANGUAGES[head.language], KINDS[head.kind], words, text_of(head.path))
                     self._put_all(writer, ((id_, entry),))
                     if n == _REBUILD_UNITS:
                         is_more = True
@@ -346,6 +357,9 @@ class WordIndex:
             with self._lock:
                 if self._index is None or self._overlay or self.problem is not None or self._is_sealed:
                     return
+                if self._is_in_memory:
+                    self._is_sealed = True
+                    return
                 seal = {
                     "version": _VERSION, "store": self._store_id, "clock": self._clock,
                     "lengths": self._lengths, "put": self._n_put, "max_id": self._max_id,
@@ -363,6 +377,8 @@ class WordIndex:
             self._is_sealed = True  # or tried: not again before the next change
 
     def _unseal(self) -> None:
+        if self._is_in_memory:
+            return
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(self.directory, _SEAL))
         self._is_sealed = False
@@ -388,16 +404,28 @@ def _schema() -> Any:
 
 
 def _entry(unit: UnitRecord, words: Words) -> Entry:
-    return Entry(unit.root, unit.language, unit.unit.kind, words.name, words.doc, words.body, unit.path)
+    return _entry_of(unit.root, unit.language, unit.unit.kind, words, unit.path)
+
+
+def _entry_of(root: int, language: str, kind: str, words: Words, path: str) -> Entry:
+    return Entry(root, language, kind, _text(words.name), _text(words.doc), _text(words.body), path)
+
+
+def _text(text: str) -> str:
+    """Lone surrogates, from bytes that are no text, become question marks: tantivy takes UTF-8 only."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode("utf-8")
+    return text
 
 
 def _document(id_: int, entry: Entry, texts: tuple[str, str, str, str]) -> Any:
-    head = {"id": id_, "root": entry.root, "language": entry.language, "kind": entry.kind}
-    try:
-        return tantivy.Document(**head, **dict(zip(FIELDS, texts, strict=True)))
-    except UnicodeEncodeError:  # lone surrogates: words of bytes that are no text
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        return tantivy.Document(**head, **dict(zip(FIELDS, clean, strict=True)))
+    return tantivy.Document(
+        id=id_, root=entry.root, language=entry.language, kind=entry.kind, **dict(zip(FIELDS, texts, strict=True))
+    )
 
 
 def _query(schema: Any, words: list[str], where: Where) -> Any:

@@ -146,8 +146,8 @@ def test_change(change: UnitChange) -> None:
     assert [codec.decode_change(fields) for fields in codec.inflate(raw)] == [change]
 
 
-STORED_KINDS = """function method constructor class struct enum interface trait impl module namespace constant type macro
-property section part file"""
+STORED_KINDS = """function method constructor class struct enum interface trait impl module namespace constant type
+macro property section part file"""
 
 
 # The lists whose indices format 1 stores: they may grow at their end, any other change needs a new format.
