@@ -267,7 +267,11 @@ def bindings_of(
     """What the imports bring in. At the top level the source is -1, in a file with a "file" unit too."""
     places = Places(drafts)
     bindings: list[Binding] = []
-    for start, end in sorted(node.byte_range for node in captures["import"]):
+    read_to = 0
+    for start, end in sorted((node.byte_range for node in captures["import"]), key=lambda span: (span[0], -span[1])):
+        if end <= read_to:
+            continue  # `import(…)` inside of a declaration that was read as a whole
+        read_to = end
         unit = places.of(start)
         if unit >= 0 and drafts[unit].kind == "file":
             unit = -1
