@@ -40,8 +40,8 @@ _MASK = FACT_MIN - 1
 # Units that other names stand in: looked into for members, and for their bases.
 CLASS_KINDS = frozenset({"class", "struct", "enum", "interface", "trait", "impl", "module", "namespace", "type"})
 FUNCTION_KINDS = frozenset({"function", "method", "constructor"})
-# Units that no reference can name.
-NAMELESS_KINDS = frozenset({"part", "section", "file"})
+# Units that no reference can name. An impl block bears the name of its type and is none.
+NAMELESS_KINDS = frozenset({"part", "section", "file", "impl"})
 
 Pair = tuple[bytes, int]
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from codegraphd.daemon.analysis.languages import EXTENSIONS
 from codegraphd.daemon.graph.keys import (
     CLASS_KINDS,
     FUNCTION_KINDS,
@@ -34,12 +35,16 @@ from codegraphd.daemon.graph.resolve_names import NOTHING, Names, Rules, Target
 from codegraphd.store.records import Binding, Facts, Flag, UnitRecord
 
 MAX_CLOSURE = 2_000  # files; beyond it a translation unit is no longer read like one
+_HEADERS = frozenset({name for name, language in EXTENSIONS.items() if language in {"c", "cpp"}} | {"def", "inc", "h"})
 _SCOPES = frozenset({"namespace", "module"})
 
 
 def is_include(binding: Binding) -> bool:
     """An include, and not a using-directive, a using-declaration or an alias."""
-    return binding.local in {"", "*"} and ("/" in binding.module or "." in binding.module or binding.member == "")
+    module = binding.module
+    if binding.member != "*":
+        return False
+    return module[:1] in {"<", ""} or "/" in module or ("." in module and module.rpartition(".")[2] in _HEADERS)
 
 
 class CRules(Rules):
@@ -74,7 +79,7 @@ class CRules(Rules):
 
     def _included(self, names: Names, path: str, text: str) -> str:
         directory = parent_path(path)
-        bare = text
+        text = bare = text.strip("<>")
         while bare.startswith(("./", "../")):
             bare = bare.partition("/")[2]
         candidates = names.places(f"inc\0{bare}")
@@ -110,6 +115,8 @@ class CRules(Rules):
     def visible(self, names: Names, source: int, name: str) -> Target:
         for scope in self._scopes(names, source):
             target = self.named(names, f"{scope}.{name}" if scope else name)
+            if not target.units and scope:  # inherited: the scope of a method that is written outside of its class
+                target = names.member(self.named(names, scope), name)
             if target.units:
                 return target
         aliases = names.bindings.get((-1, name), ())

@@ -171,12 +171,15 @@ class Names:
         self._index = {record.id: i for i, record in enumerate(self.units)}
         self._qualified: dict[str, list[UnitRecord]] = {}
         for i, record in enumerate(self.units):
-            if record.unit.kind not in NAMELESS_KINDS:
-                parent = record.unit.parent
-                if parent >= 0 and self.units[parent].unit.kind == "file":
-                    parent = -1
-                self.children.setdefault((parent, record.unit.name), []).append(i)
-                self._qualified.setdefault(record.unit.qualname, []).append(record)
+            unit = record.unit
+            if unit.kind in NAMELESS_KINDS:
+                continue
+            above = self.units[unit.parent].unit if unit.parent >= 0 else None
+            parent = -1 if above is None or above.kind == "file" else unit.parent
+            # A method that is written outside of its class (Go, C++, `A.prototype.f`) is none of the names beside it.
+            if unit.qualname == (f"{above.qualname}.{unit.name}" if parent >= 0 and above else unit.name):
+                self.children.setdefault((parent, unit.name), []).append(i)
+            self._qualified.setdefault(unit.qualname, []).append(record)
         self.bindings: dict[tuple[int, str], tuple[Binding, ...]] = {}  # (index of unit or -1, local) -> bindings
         for b in self.facts.bindings:
             at = (b.source, local_name(b))

@@ -105,11 +105,27 @@ class RustRules(Rules):
         below = self._file_module(names, module, name)
         return target._replace(modules=target.modules + below.modules) if below.modules else target
 
+    def visible(self, names: Names, source: int, name: str) -> Target:
+        if name == "Self" and (index := names.enclosing_class(source)) != -1:
+            record = names.units[index]
+            if record.unit.kind != "impl":
+                return Target((record.id,), (), has_members=True)
+            return names.dotted(record.unit.parent, record.unit.name)
+        return names.top(names.path, name)
+
+    def visible_from(self, names: Names, record: UnitRecord, name: str) -> Target:
+        if name in {"crate", "self", "super"}:
+            return self._walk(names, record.path, -1, [name])
+        target = super().visible_from(names, record, name)
+        return target if target.units or target.modules else self._file_module(names, record.path, name)
+
     def own_members(self, names: Names, record: UnitRecord, name: str) -> Target:
         unit = record.unit
         target = names.in_file(record.path, f"{unit.qualname}.{name}")
         if target.units:
             return target
+        if unit.kind == "enum" and name[:1].isupper():  # a variant: no unit of its own
+            return Target((record.id,), (), has_members=True)
         if unit.kind == "module":
             if record.path == names.path:  # an inline module of this file: its imports, and those it takes in whole
                 return self._inline_member(names, names.index_of(record), name)
