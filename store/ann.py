@@ -60,6 +60,7 @@ class VectorIndex:
         self._gate = _Gate()
         self._clock = 0
         self._store_id = ""
+        self._heard: list[tuple[int, Delta]] = []  # before the rows were read
         self._graph: hnsw.Graph | None = None  # over the largest table
         self._graph_lock = threading.Lock()  # held by whoever changes the graph
         self._waiting: dict[int, object] = {}  # unit -> token of its last change, not in the graph yet
@@ -78,17 +79,17 @@ class VectorIndex:
         self._store_id = snapshot.store_id
         loaded = _read(snapshot, self._hamming_rows)
         with self._gate.writing():
-            # What was heard since the snapshot is newer than what it says.
-            newer = self._tables if self._clock > snapshot.clock else {}
-            for dim, table in newer.items():
-                for id_ in table.ids_used():
-                    loaded.setdefault(dim, RowTable(dim, hamming_rows=self._hamming_rows)).copy_from(table, id_)
             self._tables = loaded
-            self._clock = max(self._clock, snapshot.clock)
+            self._clock = snapshot.clock
+            self._waiting.clear()
+            for clock, delta in self._heard:
+                if clock > snapshot.clock:  # else the snapshot has it
+                    self._take(clock, delta)
+            self._heard.clear()
             for table in loaded.values():
                 table.sharpen()
+            self.is_ready = True
         self._open_graph(snapshot)
-        self.is_ready = True
         if self._behind and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="vectors-graph", daemon=True)
             self._thread.start()
@@ -105,22 +106,26 @@ class VectorIndex:
     def apply(self, clock: int, delta: Delta) -> None:
         """Take a commit of the store: what it changed is in every answer from now on."""
         with self._gate.writing():
-            self._clock = max(self._clock, clock)
-            if not (delta.vectors or delta.deleted):
+            if not self.is_ready:
+                self._heard.append((clock, delta))
                 return
-            for id_ in delta.deleted:
-                self._delete(id_)
-            for id_, found in delta.vectors.items():
-                if found is None:
-                    self._delete(id_)
-                else:
-                    unit, code = found
-                    self._put(id_, unit.root, _LANGUAGE_CODE[unit.language], _KIND_CODE[unit.unit.kind], code)
+            self._take(clock, delta)
             for table in self._tables.values():
                 table.sharpen()
         if self._waiting:
             with self._wake:
                 self._wake.notify_all()
+
+    def _take(self, clock: int, delta: Delta) -> None:
+        self._clock = max(self._clock, clock)
+        for id_ in delta.deleted:
+            self._delete(id_)
+        for id_, found in delta.vectors.items():
+            if found is None:
+                self._delete(id_)
+            else:
+                unit, code = found
+                self._put(id_, unit.root, _LANGUAGE_CODE[unit.language], _KIND_CODE[unit.unit.kind], code)
 
     def _put(self, id_: int, root: int, language: int, kind: int, code: bytes) -> None:
         dim = compress.dimensions(code)

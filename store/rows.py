@@ -94,12 +94,6 @@ class RowTable:
         self._free.append(row)
         return True
 
-    def copy_from(self, other: RowTable, id: int) -> None:
-        """Take one unit's row over from a table of the same dimensions."""
-        row = other._row_of[id]
-        head = int(other._roots[row]), int(other._languages[row]), int(other._kinds[row])
-        self.put(id, *head, other.codes[row])
-
     def load(
         self,
         ids: npt.NDArray[np.int64],
