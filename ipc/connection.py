@@ -331,6 +331,9 @@ class Connection(asyncio.Protocol):
                 if self._is_closed:
                     return
                 self._transport.write(bytes(memoryview(frame)[start : start + _SLICE]))
+                await asyncio.sleep(0)  # a client that reads as fast as we write would keep the loop otherwise
+                if self._is_closed:
+                    return
             self._outbox.popleft()
         self._queued_bytes = 0
         self._go_on()
