@@ -208,6 +208,7 @@ def _tight(tokens: Sequence[str]) -> str:
     text = _SIGN_GAP.sub(r"\1\2", spaced(tokens))
     text = text.replace("\0<\0", "<").replace("\0>", ">").replace("*\0", "*").replace("&\0", "&").replace(",)", ")")
     text = text.replace("@\0", "@").replace("#\0", "#").replace("~\0", "~").replace("\0!\0", "! ")
+    text = text.replace("\0...\0", " ...").replace("\0?:\0", "?: ").replace("\0?\0(", "?(").replace("\0?\0", "? ")
     return text.replace(f"{_GAP}{BREAK}", BREAK).replace(f"{BREAK}{_GAP}", BREAK).replace(_GAP, " ")
 
 

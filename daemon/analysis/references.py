@@ -21,7 +21,7 @@ UNKNOWN = "?"
 MAX_REFERENCES = 2_000  # of one unit; tables of data call one constructor 50,000 times
 MAX_SPAN = 200  # bytes of a name with what stands before it
 
-_NAME = re.compile(r"[A-Za-z_$\x80-\xff][\w$\x80-\xff]*", re.ASCII)
+_NAME = re.compile(r"[#~]?[A-Za-z_$\x80-\xff][\w$\x80-\xff]*", re.ASCII)
 _SEPARATOR = re.compile(r"\s*(?:\?\.|!\.|\.|->|::)\s*(?:template\s+)?", re.ASCII)
 _TAIL = re.compile(r"([A-Za-z_$~\x80-\xff#][\w$\x80-\xff]*)\s*$", re.ASCII)
 _ARGUMENTS = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
@@ -81,6 +81,8 @@ class _Types:
         aliases: list[tuple[int, str, str]] = []
         for start, end in sorted(node.byte_range for node in captures["typed"]):
             innermost = places.of(start)
+            if innermost >= 0 and self._drafts[innermost].kind == "constant":
+                innermost = self._drafts[innermost].parent  # the variable itself
             for name, of in dialect.typed(source.text[start : min(end, start + MAX_SPAN)]):
                 if of.startswith("="):  # has the type of another variable
                     aliases.append((innermost, name, of[1:]))
@@ -257,7 +259,8 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
         yield tail[1], "super", ""
         return
     made = _MADE.fullmatch(before)
-    is_class = made is not None and made[1].rpartition(".")[2][:1].isupper()
+    is_new = dialect.calls_make or before.startswith("new")
+    is_class = made is not None and is_new and made[1].rpartition(".")[2][:1].isupper()
     yield tail[1], UNKNOWN, made[1] if made is not None and is_class else ""
 
 

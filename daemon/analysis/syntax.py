@@ -126,6 +126,7 @@ class Dialect:
     types: Callable[[str], Sequence[str]] | None = None  # text of a ref.type -> dotted names in it; None: it is one
     exports: Callable[[str], Sequence[str]] = lambda _text: ()  # names that an `export` capture makes visible
     base_kind: Callable[[str], str] = lambda _name: "inherit"  # of a `ref.base`: inherit or implement
+    tidy: Callable[[str], str] = lambda signature: signature  # the language's own way to space a signature
     package: Callable[[str], str] = lambda _masked: ""  # what the file declares as its package
 
 

@@ -24,6 +24,8 @@ BUILTINS = names(
 
 _PACKAGE = re.compile(r"^[ \t]*package\s+(\w+)", re.MULTILINE | re.ASCII)
 _SPEC = re.compile(r"\s*([\w.]+)?\s*[\"`]([^\"`]*)[\"`]")
+_SLICE = re.compile(r"([\w)\]]) ?\[\]")
+_TYPE_GAP = re.compile(r"(\bmap\[[^\[\]]*\]|\[\d*\]) ")
 _VERSION = re.compile(r"v\d+")
 _TEST = re.compile(r"(?:Test|Benchmark|Example|Fuzz)(?![a-z])")
 _NAMES = re.compile(r"((?:[A-Za-z_]\w*\s*,\s*)*[A-Za-z_]\w*)\s+(?:\.\.\.)?\s*(.*)", re.DOTALL)
@@ -64,6 +66,8 @@ def _body(node: tree_sitter.Node, kind: str) -> int | None:
         for child in of.children:
             if child.type in {"{", "field_declaration_list"}:
                 return child.start_byte
+    if node.type == "var_spec" and (value := node.child_by_field_name("value")) is not None:
+        node = value.named_children[0]
     body = node.child_by_field_name("body")
     return None if body is None else body.start_byte
 
@@ -124,6 +128,12 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
     return [(name.strip(), of_match[1]) for name in match[1].split(",")]
 
 
+def _tidy(signature: str) -> str:
+    """Slices and maps as gofmt writes them."""
+    signature = _SLICE.sub(r"\1 []", signature)
+    return _TYPE_GAP.sub(r"\1", signature)
+
+
 def _package(masked: str) -> str:
     match = _PACKAGE.search(masked)
     return match[1] if match is not None else ""
@@ -146,6 +156,7 @@ DIALECTS = {
         is_doc=lambda comment: not comment.startswith(("//go:", "// +build", "//line", "//nolint", "//export")),
         imports=_imports,
         typed=_typed,
+        tidy=_tidy,
         package=_package,
     )
 }

@@ -50,6 +50,7 @@ _EFFECT = re.compile(rf"(?:require|import)\s*\(\s*{_LITERAL}\s*\)")
 _IMPORT_REQUIRE = re.compile(rf"import\s+(?:type\s+)?([\w$]+)\s*=\s*require\s*\(\s*{_LITERAL}")
 _IMPORT_ALIAS = re.compile(r"import\s+([\w$]+)\s*=\s*([\w$.]+)")
 _DIRECTIVE = re.compile(r"//\s*(?:eslint|@ts-|prettier|istanbul|<reference|#)|/\*\s*(?:eslint|global)")
+_EXPORT = re.compile(r"export\b")
 _EXPORT_DEFAULT = re.compile(r"export\s+default\s+([\w$]+)\s*;?\s*$")
 _ASSIGNED = re.compile(
     r"((?:module\s*\.\s*)?exports(?:\s*\.\s*([\w$]+))?)\s*=\s*(?:module\.exports\s*=\s*)?(.*)", re.DOTALL
@@ -60,6 +61,7 @@ _TYPED = re.compile(
     r"((?:this\s*\.\s*)?[#\w$]+)\s*[?!]?\s*(?::\s*([^=]+?))?\s*(?:=\s*(?:await\s+)?(new\s+[\w$.]+)?.*)?$",
     re.DOTALL,
 )
+_SAME = re.compile(r"(this\.[#\w$]+)\s*=\s*([A-Za-z_$][\w$]*)$")
 _TYPE_NAME = re.compile(r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)*")
 
 
@@ -206,7 +208,7 @@ def _is_commonjs(draft: Draft) -> bool:
 
 def _imports(text: str) -> Sequence[Import]:
     text = text.strip()
-    if text.startswith("export"):
+    if _EXPORT.match(text):
         return _exports_as_imports(text)
     if match := _ASSIGNED.match(text):
         return _assigned(match)
@@ -285,7 +287,7 @@ def _exports(text: str) -> list[str]:
     """Names of this file that an export statement makes visible."""
     if match := _EXPORT_DEFAULT.match(text):
         return [match[1]]
-    if text.startswith("export"):
+    if _EXPORT.match(text):
         if re.search(r"\bfrom\b", text):
             return []
         return [name for name, _ in _specifiers(text.partition("{")[2].partition("}")[0])]
@@ -309,6 +311,8 @@ def type_name(text: str) -> str:
 
 
 def _typed(text: str) -> Sequence[tuple[str, str]]:
+    if match := _SAME.match(text):
+        return [(match[1], f"={match[2]}")]
     match = _TYPED.match(text)
     if match is None:
         return []

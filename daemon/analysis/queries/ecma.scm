@@ -57,3 +57,4 @@
 
 (variable_declarator name: (identifier) value: [(new_expression) (await_expression)]) @typed
 (assignment_expression left: (member_expression object: (this)) right: (new_expression)) @typed
+(assignment_expression left: (member_expression object: (this)) right: (identifier)) @typed

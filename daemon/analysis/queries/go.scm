@@ -5,6 +5,7 @@
 (type_spec) @unit.type
 (type_alias) @unit.type
 (interface_type (method_elem) @unit.method)
+(source_file (var_declaration (var_spec value: (expression_list . (func_literal) .)) @unit.function))
 (source_file (const_declaration (const_spec) @unit.constant))
 (source_file (var_declaration (var_spec) @unit.constant))
 (source_file (var_declaration (var_spec_list (var_spec) @unit.constant)))
@@ -22,6 +23,7 @@
 (field_declaration !name type: [(type_identifier) (qualified_type)] @ref.inherit)
 (field_declaration !name type: (generic_type type: (_) @ref.inherit))
 (interface_type (type_elem . [(type_identifier) (qualified_type)] @ref.inherit .))
+(interface_type (type_elem . (generic_type type: (_) @ref.inherit) .))
 (type_identifier) @ref.type
 (qualified_type) @ref.type
 

@@ -10,7 +10,10 @@
 (method_signature) @unit.method
 (abstract_method_signature) @unit.method
 (public_field_definition value: [(arrow_function) (function_expression)]) @unit.method
+(public_field_definition value: (class)) @unit.class
 (ambient_declaration (lexical_declaration (variable_declarator) @unit.constant))
+
+(import_alias) @import
 
 (extends_clause value: [(identifier) (member_expression)] @ref.inherit)
 (extends_type_clause [(type_identifier) (nested_type_identifier)] @ref.inherit)

@@ -14,6 +14,7 @@ A section that is absent is not checked. To write expectations for new cases, pr
 `python tests/daemon/analysis/test_cases.py tests/data/go/units.txt`.
 """
 
+# ruff: noqa: T201 - prints when it is run by hand
 from __future__ import annotations
 
 import re
@@ -149,9 +150,10 @@ def main(paths: list[str]) -> None:
             print("--- units", *shown, sep="\n")
             print("--- references", *reference_lines(module), sep="\n")
             print("--- bindings", *binding_lines(module), sep="\n")
-            for title, text in case.sections.items():
+            for title in case.sections:
                 if title.startswith("own "):
-                    print(f"--- {title}\n{text}")
+                    index = next(i for i, unit in enumerate(module.units) if unit.qualname == title[4:].strip())
+                    print(f"--- {title}\n{render(case.path, case.sections['source'].encode())[index]}")
             print()
 
 
