@@ -23,6 +23,7 @@ as skipped.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -106,7 +107,8 @@ def load_published(checkout: str) -> types.ModuleType:
             package.__path__ = [folder]
             sys.modules["graphcodebert_parser"] = package
         spec = importlib.util.spec_from_file_location(full, os.path.join(folder, f"{name}.py"))
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[full] = module
         spec.loader.exec_module(module)
@@ -165,10 +167,8 @@ def compare(published: types.ModuleType, row: Row, source: bytes, start: int, en
     """One function through both."""
     language = row.language
     text = source[start:end].decode("latin-1")
-    try:
+    with contextlib.suppress(Exception):  # as published: then with its comments
         text = published.remove_comments_and_docstrings(text, language)
-    except Exception:
-        pass  # as published: then with its comments
     try:
         theirs, tokens = published_edges(published, language, text)
     except (RecursionError, AttributeError, KeyError):
@@ -190,15 +190,18 @@ def compare(published: types.ModuleType, row: Row, source: bytes, start: int, en
     row.either += len(their_edges | our_edges)
     row.equal += their_edges == our_edges
     if their_edges != our_edges and len(row.examples) < 3:
-        row.examples.append(f"missing {sorted(their_edges - our_edges)[:3]} added {sorted(our_edges - their_edges)[:3]}"
-                            f"\n{text[:1500]}")
+        row.examples.append(
+            f"missing {sorted(their_edges - our_edges)[:3]} added {sorted(our_edges - their_edges)[:3]}\n{text[:1500]}"
+        )
     default = flat(data_flow(language, raw, 0, len(raw)))
     row.default_both += len(their_edges & default)
     row.default_either += len(their_edges | default)
     placed = data_flow(language, source, start, end, published=True)
     if [t.text for t in placed.tokens] == [t.text for t in ours.tokens]:
-        moved = {(p.start_byte, p.end_byte): (o.start_byte, o.end_byte)
-                 for p, o in zip(placed.tokens, ours.tokens, strict=True)}
+        moved = {
+            (p.start_byte, p.end_byte): (o.start_byte, o.end_byte)
+            for p, o in zip(placed.tokens, ours.tokens, strict=True)
+        }
         placed_edges = {(moved[a], relation, moved[b]) for a, relation, b in flat(placed)}
     else:  # the published comment stripper has changed more than comments, or the cut text parses differently
         placed_edges = set()
@@ -216,18 +219,22 @@ def main() -> int:
     options = parser.parse_args()
     published = load_published(options.checkout)
     rows: list[Row] = []
-    print(f"{'language':<12}{'functions':>10}{'skipped':>9}{'edges':>9}{'agreement':>11}{'equal':>8}"
-          f"{'in place':>10}{'default':>9}")
+    print(
+        f"{'language':<12}{'functions':>10}{'skipped':>9}{'edges':>9}{'agreement':>11}{'equal':>8}"
+        f"{'in place':>10}{'default':>9}"
+    )
     for argument in options.source:
         language, _, folder = argument.partition("=")
         row = Row(language)
         for source, start, end in functions_of(language, folder, options.limit):
             compare(published, row, source, start, end)
         rows.append(row)
-        print(f"{language:<12}{row.functions:>10}{row.skipped:>9}{row.edges:>9}"
-              f"{row.both / max(1, row.either):>11.4f}{row.equal / max(1, row.functions):>8.3f}"
-              f"{row.in_place_both / max(1, row.in_place_either):>10.4f}"
-              f"{row.default_both / max(1, row.default_either):>9.4f}")
+        print(
+            f"{language:<12}{row.functions:>10}{row.skipped:>9}{row.edges:>9}"
+            f"{row.both / max(1, row.either):>11.4f}{row.equal / max(1, row.functions):>8.3f}"
+            f"{row.in_place_both / max(1, row.in_place_either):>10.4f}"
+            f"{row.default_both / max(1, row.default_either):>9.4f}"
+        )
         if options.examples:
             print("\n".join(row.examples))
     if options.json:

@@ -89,8 +89,8 @@ def features(language: str, source: bytes, start_byte: int, end_byte: int) -> Fe
 
 def _one_function(tree: Forest) -> bool:
     """Whether the unit is a single function rather than a class or a run of statements."""
-    classes = tree.syntax.classes
-    return not any(node.type in classes for node in walk(tree.nodes) if node.named) and bool(tree.nodes)
+    nodes = (node for node in walk(tree.nodes) if node.named and node.type in tree.syntax.classes)
+    return not any(_has_body(node, tree.language) for node in nodes)
 
 
 def _has_body(node: Node, language: str) -> bool:
@@ -124,26 +124,26 @@ def _lines(tree: Forest) -> tuple[int, int]:
 
 
 def _parameters(function: Node, syntax: Syntax) -> int:
-    """Parameters as written, `self` included, a receiver or C's `(void)` not."""
+    """Parameters as written, `self` included, a receiver, C's `(void)` and a bare `...` not."""
+    lists: list[Node] = []
     holder: Node | None = function
-    for _ in range(16):  # C: through the declarators
-        if holder is None or any(child.field in syntax.parameters for child in holder.children):
+    for _ in range(16):  # C: through the declarators, to the innermost one that has parameters
+        if holder is None:
             break
-        holder = holder.child("declarator")
-    if holder is None:
-        return 0
-    lists = [child for child in holder.children if child.field in syntax.parameters]
-    if len(lists) == 1 and lists[0].field == "parameter":
-        return 1
+        lists = [child for child in holder.children if child.field in syntax.parameters] or lists
+        inner = holder.named_children()[:1] if holder.type == "parenthesized_declarator" else []
+        holder = inner[0] if inner else holder.child("declarator")
+    if len(lists) == 1 and not lists[0].children:
+        return 1  # `x => …`: the list is the name itself
     passed = syntax.comments | syntax.not_parameters | syntax.ignored
     count = 0
     for parameter in (p for one in lists for p in one.children):
-        if not parameter.named or parameter.type in passed:
+        if not parameter.named or parameter.type in passed or parameter.field == "type":  # C#: of `params`
             continue
         names = sum(1 for child in parameter.children if child.field == "name") if "go" in syntax.grammars else 1
         is_void = len(parameter.children) == 1 and parameter.children[0].text == "void"
         count += 0 if is_void else max(1, names)
-    return count if lists[0].children else 1  # `x => …` in C#: the list is the name itself
+    return count
 
 
 def _decisions(node: Node, syntax: Syntax) -> int:

@@ -171,7 +171,8 @@ def finished(drafts: list[Draft]) -> tuple[Block, ...]:
     reachable = _reachable(drafts)
     kept = {i for i, draft in enumerate(drafts) if i in reachable or draft.statements or i == EXIT}
     _join(drafts, kept)
-    middle = sorted(kept - {ENTRY, EXIT}, key=lambda i: (_place(drafts, i), i))
+    places = _places(drafts)
+    middle = sorted(kept - {ENTRY, EXIT}, key=lambda i: (places[i], i))
     order = [ENTRY, *middle, EXIT]
     number = {draft: i for i, draft in enumerate(order)}
     return tuple(_block(drafts[i], number[i], number, i in reachable) for i in order)
@@ -185,13 +186,18 @@ def _block(draft: Draft, id_: int, number: dict[int, int], reachable: bool) -> B
     )  # fmt: skip
 
 
-def _place(drafts: list[Draft], i: int) -> int:
-    """Where a block belongs in source order: its first byte, or that of the first code behind it."""
-    seen: set[int] = set()
-    while drafts[i].start < 0 and i not in seen:
-        seen.add(i)
-        i = next((target for target, _ in drafts[i].edges), i)
-    return drafts[i].start
+def _places(drafts: list[Draft]) -> list[int]:
+    """Where each block belongs in source order: its first byte, or that of the first code behind it."""
+    places = [draft.start for draft in drafts]
+    for i in range(len(drafts)):
+        path: dict[int, None] = {}
+        at = i
+        while places[at] < 0 and at not in path:
+            path[at] = None
+            at = next((target for target, _ in drafts[at].edges), at)
+        for passed in path:
+            places[passed] = max(places[at], 0)
+    return places
 
 
 def _skip_empty(drafts: list[Draft]) -> None:
@@ -203,17 +209,18 @@ def _skip_empty(drafts: list[Draft]) -> None:
             if label in ("", "loop"):
                 onward[i] = (target, label)
     for i in list(onward):
-        path: dict[int, None] = {}
-        target, back = i, ""
+        path: dict[int, str] = {}
+        target = i
         while target in onward and target not in path:
-            path[target] = None
-            target, label = onward[target]
-            back = back or label
-        if target in path:  # they lead to each other: an endless loop without code stays as it is
-            for passed in path:
+            path[target] = onward[target][1]
+            target = onward[target][0]
+        back = ""
+        for passed, label in reversed(path.items()):
+            back = label or back
+            if target in path:  # they lead to each other: an endless loop without code stays as it is
                 del onward[passed]
-        else:
-            onward[i] = (target, back)
+            else:
+                onward[passed] = (target, back)
     for draft in drafts:
         passed_by = ((onward.get(target, (target, "")), label) for target, label in draft.edges)
         draft.edges = {(target, label or back): None for (target, back), label in passed_by}

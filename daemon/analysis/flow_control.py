@@ -44,6 +44,9 @@ def function_of(forest: Forest) -> Node | None:
         node = nodes[0]
         if node.type in syntax.functions or node.type in syntax.lambdas:
             return node
+        if node.type in syntax.sequences:  # Python: the body of a class with one method
+            nodes = [n for n in node.named_children() if n.type not in passed]
+            continue
         if node.type not in syntax.wrappers:
             return None
         inner = node.child("definition", "declaration", "value", "right")
@@ -60,7 +63,9 @@ class _Builder(Graph):
         self.syntax = forest.syntax
         self.labels: dict[str, int] = {}  # goto targets
         self.next_labels: tuple[str, ...] = ()  # labels that stand before the loop to come
-        self.sheltered: set[int] = set()  # blocks whose exceptions a `try` inside has dealt with
+        self.sheltered: dict[
+            int, int
+        ] = {}  # runs of blocks whose exceptions a `try` inside has dealt with: start -> end
 
     # --- the walk
 
@@ -72,7 +77,7 @@ class _Builder(Graph):
     def all(self, nodes: list[Node]) -> Steps:
         comments = self.syntax.comments
         for node in nodes:
-            if node.named and node.type not in comments:
+            if node.named and node.type not in comments and node.type != "empty_statement":
                 yield self.visit(node)
 
     def visit(self, node: Node) -> Steps:
@@ -84,9 +89,9 @@ class _Builder(Graph):
             self.add(node)
         elif not syntax.steers(node):
             yield from self.all(node.children)
-        elif syntax.never_returns(node) and node.type not in syntax.roles:
+        elif (way := syntax.never_returns(node)) and node.type not in syntax.roles:
             self.add(node)
-            self.leave("throw" if node.type in ("macro_invocation", "call") else "exit")
+            self.leave(way)
         else:
             yield from _STEPS[syntax.roles[node.type]](self, node)
 
@@ -158,7 +163,7 @@ class _Builder(Graph):
         less = {*starts, *steps, *bodies}
         condition = [
             c for c in holder.children
-            if c.named and c not in less and c is not alternative and c.type not in ("label", "empty_statement")
+            if c.named and c not in less and c is not alternative and c.type != "label"
             and c.type not in self.syntax.comments
         ]  # fmt: skip
         endless = sort == "while" and all(_text(c).strip("()") in _ALWAYS for c in condition)
@@ -257,9 +262,11 @@ class _Builder(Graph):
         self.raise_from(first)
         catches_all = self.frames.pop().catches_all
         if catches_all or final_frame is not None:
-            self.sheltered.update(range(first, len(self.drafts)))
+            self.shelter(first)
         first = len(self.drafts)
-        yield from self.all(otherwise.children if otherwise is not None else [])
+        if otherwise is not None:
+            self.go(self.new())
+            yield from self.all(otherwise.children)
         done = after if final_frame is None else final_frame.final
         assert done is not None
         normal = self.finish_part(done)
@@ -269,7 +276,8 @@ class _Builder(Graph):
             normal = self.finish_part(done) or normal
         if final_frame is not None and final is not None:
             self.raise_from(first, handlers)
-            self.sheltered.update(handlers, range(first, len(self.drafts)))
+            self.sheltered.update((handler, handler + 1) for handler in handlers)
+            self.shelter(first)
             self.frames.pop()
             self.here = done
             yield from self.all(final.children)
@@ -286,14 +294,27 @@ class _Builder(Graph):
         self.link(self.here, done)
         return True
 
+    def shelter(self, first: int) -> None:
+        """What has been done since `first` raises no further."""
+        if first < len(self.drafts):
+            self.sheltered[first] = len(self.drafts)
+
     def raise_from(self, first: int, more: tuple[int, ...] = ()) -> None:
         """Everything done since `first` may raise."""
-        for block in (*more, *range(first, len(self.drafts))):
+        for block in more:
+            self.raise_in(block)
+        block, end = first, len(self.drafts)
+        while block < end and self.budget >= 0:
             self.budget -= 1
-            if self.budget < 0:
-                return
-            if self.drafts[block].statements and block not in self.sheltered:
-                self.jump("exception", "", block)
+            if block in self.sheltered:
+                block = self.sheltered[block]
+            else:
+                self.raise_in(block)
+                block += 1
+
+    def raise_in(self, block: int) -> None:
+        if self.drafts[block].statements:
+            self.jump("exception", "", block)
 
     def catches_all(self, clause: Node) -> bool:
         """Whether a handler takes everything: it names no type, or one of those at the root."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from codegraphd.daemon.analysis.flow_syntax import DataRules, Role
-from codegraphd.daemon.analysis.flow_tokens import DataFlow, Draft, SpentError, State
+from codegraphd.daemon.analysis.flow_tokens import EDGE, DataFlow, Draft, SpentError, State
 from codegraphd.daemon.analysis.flow_tree import Forest, Node, Steps, is_default, run
 
 
@@ -137,7 +137,7 @@ class _Extractor(Draft):
                 if grouped:
                     self.edge(index, relation, tuple(sources))
                 else:
-                    self.spend(len(sources))
+                    self.spend(EDGE * len(sources))
                     self.edges.extend((index, relation, (source,)) for source in sources)
                 self.set(index)
 
@@ -277,6 +277,7 @@ class _Extractor(Draft):
             self.states = known.copy()
             return
         mark, entry = len(self.edges), self.copy()
+        self.loops += 1
         rules = self.rules
         clause = node.child_of_type("range_clause") or node
         if node.type in rules.each and clause.child(*rules.each[node.type][0]) is not None:
@@ -288,7 +289,9 @@ class _Extractor(Draft):
                 yield from self._all(node.children)
         if not rules.exact and self._may_pass_by(node):
             self.states = self.unite([self.states, entry])
-        self.edges[mark:] = self._merged(mark)
+        self.loops -= 1
+        if not self.loops:  # those of the loops inside are merged with it
+            self.edges[mark:] = self._merged(mark)
         self.walked[key] = self.states.copy()
 
     def _may_pass_by(self, node: Node) -> bool:

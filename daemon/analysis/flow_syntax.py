@@ -84,7 +84,8 @@ class Syntax:
     wrappers: frozenset[str] = frozenset()  # what may stand around the function that a unit is
     ignored: frozenset[str] = frozenset()  # decorators and attributes beside it
     calls: Mapping[str, str] = field(default_factory=dict)  # call node type -> field of what is called
-    noreturn: frozenset[str] = frozenset()  # callees that never return
+    exits: frozenset[str] = frozenset()  # callees that end the process
+    panics: frozenset[str] = frozenset()  # callees that always raise
     binary: frozenset[str] = frozenset({"binary_expression"})
     ternary: frozenset[str] = frozenset()
     comprehension: frozenset[str] = frozenset()  # clauses that loop or test inside an expression
@@ -107,20 +108,21 @@ class Syntax:
             return False
         role = self.roles.get(node.type)
         if role is None:
-            return self.never_returns(node)
+            return bool(self.never_returns(node))
         if role is Role.LET_ELSE:
             return node.child("alternative") is not None
         if role is Role.YIELD and "csharp" in self.grammars:
             return any(child.type == "break" for child in node.children)
         return True
 
-    def never_returns(self, node: Node) -> bool:
-        """Whether the node is a call of something that ends the function, as `panic` or `sys.exit`."""
+    def never_returns(self, node: Node) -> str:
+        """ "throw" or "exit" for a call of something that does not return, as `panic` or `exit`; "": none such."""
         callee_field = self.calls.get(node.type)
-        if callee_field is None:
-            return False
-        callee = node.child(callee_field)
-        return callee is not None and "".join(_leaves(callee, 8)) in self.noreturn
+        callee = node.child(callee_field) if callee_field is not None else None
+        if callee is None:
+            return ""
+        text = "".join(_leaves(callee, 8))
+        return "throw" if text in self.panics else "exit" if text in self.exits else ""
 
 
 def _leaves(node: Node, limit: int) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any
 from codegraphd.daemon.analysis.flow_syntax import DataRules
 from codegraphd.daemon.analysis.flow_tree import Forest, Node
 
-BUDGET = 1_500_000  # steps; one is about a microsecond
+BUDGET = 600_000  # steps; one is 1 to 4 microseconds
+EDGE = 4  # steps that an edge costs
 
 State = dict[str, tuple[int, ...]]
 
@@ -77,6 +78,7 @@ class Draft:
         self.states: State = {}
         self.edges: list[tuple[int, str, tuple[int, ...]]] = []  # (token, relation, source tokens)
         self.walked: dict[tuple[int, frozenset[tuple[str, tuple[int, ...]]]], State] = {}
+        self.loops = 0  # how many the walk is in
         self.budget = BUDGET
 
     def read_tokens(self) -> None:
@@ -152,7 +154,7 @@ class Draft:
         return united
 
     def edge(self, index: int, relation: str, sources: tuple[int, ...]) -> None:
-        self.spend(1)
+        self.spend(EDGE)
         self.edges.append((index, relation, sources))
 
     def set(self, index: int) -> None:
