@@ -29,6 +29,7 @@ from codegraphd.store.snapshot import Snapshot
 GRAPH_ROWS: Final = 50_000
 _SLICE = 256  # rows that the graph takes at once: 20 to 60 ms in which questions are answered without it
 _SAVE_SHARE = 0.02  # of changes since the last save: fewer are caught up from the journal
+_READ_ROWS = 4_096  # that are held twice while they are read
 _EVERYWHERE = Where()
 _LANGUAGE_CODE = {language: code for code, language in enumerate(LANGUAGES)}
 _KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
@@ -351,24 +352,25 @@ def _unit_length(vector: Vector) -> Vector:
 
 def _read(snapshot: Snapshot, hamming_rows: int) -> dict[int, RowTable]:
     """All attached codes, by dimensions."""
-    parts: dict[int, tuple[list[int], list[tuple[int, int, int]], list[bytes]]] = {}
+    parts: dict[int, list[tuple[int, int, int, int, bytes]]] = {}
+    tables: dict[int, RowTable] = {}
     for id_, code in snapshot.attached_codes():
         head = snapshot.unit_head(id_)
         if head is None:
             continue
-        ids, heads, codes = parts.setdefault(compress.dimensions(code), ([], [], []))
-        ids.append(id_)
-        heads.append((head.root, head.language, head.kind))
-        codes.append(compress.int8_bytes(code))
-    tables = {}
-    for dim, (ids, heads, codes) in parts.items():
-        columns = np.array(heads, np.int64)
-        table = tables[dim] = RowTable(dim, hamming_rows=hamming_rows)
-        table.load(
-            np.array(ids, np.int64),
-            columns[:, 0],
-            columns[:, 1].astype(np.uint8),
-            columns[:, 2].astype(np.uint8),
-            np.frombuffer(b"".join(codes), np.int8).reshape(-1, dim),
-        )
+        dim = compress.dimensions(code)
+        part = parts.setdefault(dim, [])
+        part.append((id_, head.root, head.language, head.kind, compress.int8_bytes(code)))
+        if len(part) == _READ_ROWS:
+            _load(tables.setdefault(dim, RowTable(dim, hamming_rows=hamming_rows)), part)
+            part.clear()
+    for dim, part in parts.items():
+        _load(tables.setdefault(dim, RowTable(dim, hamming_rows=hamming_rows)), part)
     return tables
+
+
+def _load(table: RowTable, part: list[tuple[int, int, int, int, bytes]]) -> None:
+    if part:
+        ids, roots, languages, kinds, codes = zip(*part, strict=True)
+        rows = np.frombuffer(b"".join(codes), np.int8).reshape(-1, table.dim)
+        table.extend(np.array(ids, np.int64), np.array(roots, np.int64), languages, kinds, rows)

@@ -13,7 +13,8 @@ exact.
 from __future__ import annotations
 
 import threading
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -94,31 +95,25 @@ class RowTable:
         self._free.append(row)
         return True
 
-    def load(
+    def extend(
         self,
         ids: npt.NDArray[np.int64],
         roots: npt.NDArray[np.int64],
-        languages: npt.NDArray[np.uint8],
-        kinds: npt.NDArray[np.uint8],
+        languages: Sequence[int],
+        kinds: Sequence[int],
         codes: npt.NDArray[np.int8],
     ) -> None:
-        """Replace everything by these rows."""
-        n = len(ids)
-        spare = max(1_024, n // 8)
-
-        def grown(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            return np.concatenate([column, np.zeros((spare, *column.shape[1:]), column.dtype)])
-
-        self.codes, self.ids = grown(codes), grown(ids)
-        self._roots, self._languages, self._kinds = grown(roots), grown(languages), grown(kinds)
-        self._inverse = np.zeros(n + spare, np.float32)
-        for begin in range(0, n, _BLOCK):
-            numbers = self.codes[begin : begin + _BLOCK][: n - begin].astype(np.float32)
+        """Add rows of units that have none yet, all at once; the signs are left to `sharpen`."""
+        begin, end = self._n, self._n + len(ids)
+        self._make_room(end)
+        self._n, self._signs = end, None
+        self.codes[begin:end], self.ids[begin:end], self._roots[begin:end] = codes, ids, roots
+        self._languages[begin:end], self._kinds[begin:end] = languages, kinds
+        self._row_of.update(zip(ids.tolist(), range(begin, end), strict=True))
+        for at in range(begin, end, _BLOCK):
+            numbers = self.codes[at : min(at + _BLOCK, end)].astype(np.float32)
             lengths = np.sqrt(np.einsum("ij,ij->i", numbers, numbers))
-            self._inverse[begin : begin + len(numbers)] = 1 / np.where(lengths > 0, lengths, 1.0)
-        self._n, self._free = n, []
-        self._row_of = dict(zip(ids.tolist(), range(n), strict=True))
-        self._signs = None
+            self._inverse[at : at + len(numbers)] = 1 / np.where(lengths > 0, lengths, 1.0)
 
     def sharpen(self) -> bool:
         """Make or refresh the signs where there are rows enough. True when something was done (about 1 s a million)."""
@@ -137,15 +132,24 @@ class RowTable:
         return True
 
     def _next_row(self) -> int:
-        if self._n == len(self.codes):
-            more = max(1_024, self._n // 4)
-            for name in ("codes", "ids", "_roots", "_languages", "_kinds", "_inverse"):
-                column = getattr(self, name)
-                setattr(self, name, np.concatenate([column, np.zeros((more, *column.shape[1:]), column.dtype)]))
-            if self._signs is not None:
-                self._signs = np.concatenate([self._signs, np.zeros((len(self._signs), more), np.uint64)], axis=1)
+        self._make_room(self._n + 1)
         self._n += 1
         return self._n - 1
+
+    def _make_room(self, n: int) -> None:
+        """Grow every column so that `n` rows fit, by an eighth at least."""
+        if n <= len(self.codes):
+            return
+        capacity = max(n, len(self.codes) + max(1_024, self._n // 8))
+        for name in ("codes", "ids", "_roots", "_languages", "_kinds", "_inverse"):
+            column = getattr(self, name)
+            grown = np.zeros((capacity, *column.shape[1:]), column.dtype)
+            grown[: self._n] = column[: self._n]
+            setattr(self, name, grown)
+        if self._signs is not None:
+            grown = np.zeros((len(self._signs), capacity), np.uint64)
+            grown[:, : self._n] = self._signs[:, : self._n]
+            self._signs = grown
 
     def _describe(self, row: int, id: int, root: int, language: int, kind: int) -> None:
         self.ids[row], self._roots[row] = id, root
