@@ -14,18 +14,15 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import IO, Any
 
 from codegraphd.daemon.cli import BAD_CONFIGURATION, DONE, NO_DAEMON, CommandError
 from codegraphd.daemon.cli.show import note, print_json
 from codegraphd.ipc.client import Client
-from codegraphd.ipc.errors import ClientError, Unreachable
+from codegraphd.ipc.errors import ClientError, PathError, Unreachable
 from codegraphd.ipc.lock import is_locked
 from codegraphd.ipc.paths import Paths, read_lock, secure_directory
 from codegraphd.ipc.version import VERSION
-
-if TYPE_CHECKING:
-    from subprocess import Popen
 
 START_S = 120.0  # a start that rebuilds an index takes that long; it answers as soon as the store is open
 STOP_S = 20.0
@@ -124,51 +121,74 @@ def launch(paths: Paths) -> Client:
     except ConfigError as error:
         raise CommandError(str(error), BAD_CONFIGURATION) from None
     service = services.service_of(paths)
-    process = None
     if service is not None and service.is_installed():
         try:
             services.start(service)
+            return _wait_for(paths, None)
         except services.ServiceError as error:
             note(f"the service could not be started ({error}): starting codegraphd directly")
-            process = _spawn(paths)
-    else:
-        process = _spawn(paths)
-    return _wait_for(paths, process)
+    with contextlib.closing(_Spawned(paths)) as spawned:
+        return _wait_for(paths, spawned)
 
 
-def _spawn(paths: Paths) -> Popen[bytes]:
-    import subprocess
+class _Spawned:
+    """A daemon that we started ourselves, and what it says on its way up."""
 
-    secure_directory(paths.log, "the log directory")
-    log = log_file(paths)
-    with contextlib.suppress(OSError):
-        if os.path.getsize(log) > _LOG_BYTES:
-            os.replace(log, f"{log}.1")
-    env = dict(os.environ)
-    if paths.home:
-        env["CODEGRAPHD_HOME"] = paths.home  # it may have been relative to the shell's directory
-    for name in ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"):
-        env.pop(name, None)  # meant for whoever called us
-    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    try:
-        return subprocess.Popen(
+    def __init__(self, paths: Paths) -> None:
+        import subprocess
+
+        env = dict(os.environ)
+        if paths.home:
+            env["CODEGRAPHD_HOME"] = paths.home  # it may have been relative to the shell's directory
+        for name in ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"):
+            env.pop(name, None)  # meant for whoever called us
+        self._log = _open_log(paths)
+        self._offset = self._log.seek(0, os.SEEK_END)
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "codegraphd.daemon", "run"],
             stdin=subprocess.DEVNULL,
-            stdout=fd,
-            stderr=fd,
+            stdout=self._log,
+            stderr=self._log,
             cwd="/",
             env=env,
             start_new_session=True,
         )
-    finally:
-        os.close(fd)
+
+    def exit_status(self) -> int | None:
+        return self._process.poll()
+
+    def last_words(self) -> str:
+        """The last line that it wrote; "" when it said nothing."""
+        self._log.seek(max(self._offset, self._log.seek(0, os.SEEK_END) - 4096))
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1].removeprefix("codegraphd: ") if lines else ""
+
+    def close(self) -> None:
+        self._log.close()
+        self._process.returncode = self._process.poll() or 0  # it lives on: no warning that nobody waited for it
+
+
+def _open_log(paths: Paths) -> IO[bytes]:
+    """The log, for appending; a file that goes with us where the home takes no writing."""
+    log = log_file(paths)
+    try:
+        secure_directory(paths.log, "the log directory")
+        with contextlib.suppress(OSError):
+            if os.path.getsize(log) > _LOG_BYTES:
+                os.replace(log, f"{log}.1")
+        return os.fdopen(os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "a+b", buffering=0)
+    except (OSError, PathError) as error:
+        import tempfile
+
+        note(f"no log is kept: {error}")
+        return tempfile.TemporaryFile(buffering=0)
 
 
 def log_file(paths: Paths) -> str:
     return os.path.join(paths.log, "daemon.log")
 
 
-def _wait_for(paths: Paths, process: Popen[bytes] | None) -> Client:
+def _wait_for(paths: Paths, spawned: _Spawned | None) -> Client:
     """Connect once the daemon answers `hello`; give up when it ended, or after START_S seconds."""
     end_at = time.monotonic() + START_S
     pause, ended_at = 0.005, None
@@ -181,25 +201,16 @@ def _wait_for(paths: Paths, process: Popen[bytes] | None) -> Client:
                 client.close()
                 raise
             return client
-        if process is not None and process.poll() is not None:
+        if spawned is not None and (status := spawned.exit_status()) is not None:
             # It may have found another one that had just been started: that one's socket comes in a moment.
             ended_at = ended_at or time.monotonic()
             if not is_locked(paths) and time.monotonic() - ended_at > 0.5:
-                code = BAD_CONFIGURATION if process.returncode == BAD_CONFIGURATION else NO_DAEMON
-                raise CommandError(f"the daemon ended at its start: {_last_words(paths)}", code)
+                code = BAD_CONFIGURATION if status == BAD_CONFIGURATION else NO_DAEMON
+                said = spawned.last_words() or f"exit status {status}; its log is {log_file(paths)}"
+                raise CommandError(f"the daemon ended at its start: {said}", code)
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
     raise CommandError(f"no daemon answered within {START_S:g} s; its log is {log_file(paths)}", NO_DAEMON)
-
-
-def _last_words(paths: Paths) -> str:
-    try:
-        with open(log_file(paths), "rb") as file:
-            file.seek(max(0, os.path.getsize(log_file(paths)) - 4096))
-            lines = file.read().decode("utf-8", "replace").strip().splitlines()
-    except OSError:
-        lines = []
-    return lines[-1] if lines else f"see {log_file(paths)}"
 
 
 # --- stopping ------------------------------------------------------------------------------------------------------
