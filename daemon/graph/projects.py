@@ -156,9 +156,9 @@ def _cargo(text: str) -> Iterator[Entry]:
     for table in tables:
         for field in ("dependencies", "dev-dependencies", "build-dependencies"):
             for name, value in (table.get(field) or {}).items():
-                if isinstance(value, dict):
-                    yield "dependency", name.replace("-", "_"), value.get("package", "")
-                    yield "dependency path", name.replace("-", "_"), value.get("path", "")
+                known = value if isinstance(value, dict) else {}
+                yield "dependency", name.replace("-", "_"), known.get("package", "")
+                yield "dependency path", name.replace("-", "_"), known.get("path", "")
     for field in ("bin", "test", "bench", "example"):
         for target in data.get(field) or ():
             yield "root", "", target.get("path", "")

@@ -35,7 +35,7 @@ from codegraphd.daemon.graph.resolve_c import CRules
 from codegraphd.daemon.graph.resolve_dotted import CSharpRules, JavaRules
 from codegraphd.daemon.graph.resolve_go import GoRules
 from codegraphd.daemon.graph.resolve_js import JsRules
-from codegraphd.daemon.graph.resolve_names import Memo, Names, Rules, Target, View
+from codegraphd.daemon.graph.resolve_names import NOTHING, Memo, Names, Rules, Target, View
 from codegraphd.daemon.graph.resolve_python import PythonRules
 from codegraphd.daemon.graph.resolve_rust import RustRules
 from codegraphd.store.records import Binding, Edge, Facts, FileRecord, Reference, Strength, UnitRecord
@@ -137,7 +137,7 @@ class _Found:
         self._family, self._names = family, names
         self._edges: dict[int, dict[tuple[int, str], int]] = {}  # unit -> (target, kind) -> order of first use
         self._mentions: dict[int, set[tuple[str, str, str]]] = {}
-        self._known: dict[tuple[int, str, str, str], Target] = {}
+        self._known: dict[tuple[int, str, str, str, bool], Target] = {}
 
     def add(self, source: int, target: int, kind: str, order: int) -> None:
         if source != target:
@@ -148,11 +148,10 @@ class _Found:
         at = ref.source
         if ref.kind in _HEADER and at >= 0:
             at = names.units[at].unit.parent
-        what = (at, ref.name, ref.scope, ref.receiver)
+        what = (at, ref.name, ref.scope, ref.receiver, ref.kind in _HEADER)
         target = self._known.get(what)
         if target is None:
-            scoped = ref.scope or ref.receiver
-            target = names.scoped(at, ref.scope, ref.name, ref.receiver) if scoped else names.bare(at, ref.name)
+            target = self._denoted(at, ref)
             self._known[what] = target
         if target.units:
             kind = ref.kind
@@ -162,6 +161,15 @@ class _Found:
                 self.add(source, unit_id, kind, order)
         elif not (target.external or target.modules):
             self._mentions.setdefault(source, set()).add((self._family, ref.name, ref.kind))
+
+    def _denoted(self, at: int, ref: Reference) -> Target:
+        names = self._names
+        if ref.receiver or (ref.scope and not (ref.kind == "type" and ref.scope == "?")):
+            return names.scoped(at, ref.scope, ref.name, ref.receiver)
+        target = names.bare(at, ref.name)
+        if ref.kind == "decorate" and target == NOTHING and names.rules.decorator_suffix:
+            return names.bare(at, ref.name + names.rules.decorator_suffix)
+        return target
 
     def resolution(self) -> Resolution:
         edges = {}

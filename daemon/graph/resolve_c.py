@@ -152,8 +152,9 @@ class CRules(Rules):
     def own_members(self, names: Names, record: UnitRecord, name: str) -> Target:
         if record.unit.kind in _SCOPES:
             return self.named(names, f"{record.unit.qualname}.{name}")
-        target = names.in_file(record.path, f"{record.unit.qualname}.{name}")
-        return target if target.units else self.named(names, f"{record.unit.qualname}.{name}")
+        # This file's definition, else the declaration in the class; a class that is not in sight has its own alone.
+        target = self.named(names, f"{record.unit.qualname}.{name}")
+        return target if target.units else names.in_file(record.path, f"{record.unit.qualname}.{name}")
 
     def named(self, names: Names, qualname: str) -> Target:
         """The units of that qualified name that are in sight: this file's own, else the nearest included ones."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from codegraphd.daemon.graph.keys import CLASS_KINDS, Pair, class_fact, key
-from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Names, Rules, Target
+from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Names, Rules, Target, merge
 from codegraphd.store.records import Binding, Facts, UnitRecord
 
 
@@ -86,6 +86,7 @@ class CSharpRules(JavaRules):
     """Namespaces nest: what stands in A is seen from A.B. `partial` classes have their members in several files."""
 
     family = "csharp"
+    decorator_suffix = "Attribute"
 
     def follow(self, names: Names, path: str, binding: Binding) -> Target:
         module, member = binding.module, binding.member
@@ -119,19 +120,12 @@ class CSharpRules(JavaRules):
         return target if target.units or target.modules else names.top(record.path, name)
 
     def own_members(self, names: Names, record: UnitRecord, name: str) -> Target:
-        target = super().own_members(names, record, name)
         full = full_name(names.package_of(record.path), record.unit.qualname)
-        if target.units:
-            return target
         if record.unit.kind == "namespace":
             return self.module_member(names, full, name, set())
-        for unit_id in self.type_named(names, full).units:
-            part = names.unit(unit_id)
-            if part is not None and part.id != record.id:
-                target = names.in_file(part.path, f"{part.unit.qualname}.{name}")
-                if target.units:
-                    return target
-        return NOTHING
+        parts = [names.unit(unit_id) for unit_id in self.type_named(names, full).units]
+        known = {part.path: part for part in parts if part is not None} | {record.path: record}
+        return merge(names.in_file(path, f"{known[path].unit.qualname}.{name}") for path in sorted(known))
 
     def bases(self, names: Names, record: UnitRecord) -> Iterator[tuple[UnitRecord, str]]:
         full = full_name(names.package_of(record.path), record.unit.qualname)

@@ -105,6 +105,7 @@ class Rules:
 
     class_scope = False  # members of an enclosing class are visible by their bare name
     call_makes = False  # calling a class instantiates it
+    decorator_suffix = ""  # what may be left out of the name of a decorator
 
     def definitions(self, path: str, file_id: int, facts: Facts, units: Sequence[UnitRecord]) -> Iterable[Pair]:
         """Pairs beside those that every language has."""
@@ -469,6 +470,7 @@ class Names:
         at = (source, text)
         found = self._scopes.get(at)
         if found is None:
+            self._scopes[at] = NOTHING
             found = self._scopes[at] = self._dotted(source, type_parts(text))
         return found
 

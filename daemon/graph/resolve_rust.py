@@ -19,6 +19,7 @@ from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Names, Rule
 from codegraphd.store.records import Binding, Facts, UnitRecord
 
 _ROOTS = ("lib.rs", "main.rs")
+_STANDARD = frozenset({"std", "core", "alloc", "proc_macro", "test"})
 _CRATE_FOLDERS = ("src", "tests", "benches", "examples")
 
 
@@ -155,9 +156,13 @@ class RustRules(Rules):
         below = self._file_module(names, names.path, head)
         if below.modules:
             return below
-        if head[:1].islower() and (crate := self._crate(names, names.path, head)):
+        if not head[:1].islower():
+            return NOTHING
+        if crate := self._crate(names, names.path, head):
             return Target(modules=(crate,))
-        return NOTHING
+        own = names.project(join(crate_of(names.path), "Cargo.toml"))
+        depends = own is not None and any(name == head for name, _ in own.all("dependency"))
+        return EXTERNAL if depends or head in _STANDARD else NOTHING
 
     # --- the tree of modules ------------------------------------------------------------------------------------------
 
@@ -238,7 +243,7 @@ class RustRules(Rules):
         return found
 
     def _find_crate(self, names: Names, path: str, name: str) -> str:
-        if name in {"std", "core", "alloc", "proc_macro"}:
+        if name in _STANDARD:
             return ""
         own = names.project(join(crate_of(path), "Cargo.toml"))
         directories = []
