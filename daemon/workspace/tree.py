@@ -5,8 +5,9 @@ reads one directory, anew or for the first time; a *deep* listing is followed by
 
 How nothing is lost: a directory is watched before it is listed, so what the listing misses comes as an event. Marks
 are hints: a flush asks the disk. It handles all that is gone before what is there, so that the watches of a moved
-directory are free again when it is found at its new place. A directory that turns out to be another one than before
-(inotify hands out another watch) is listed deep. What is remembered of a file is one integer.
+directory are free again when it is found at its new place. A directory that came, went or moved is listed deep, even
+if it seems to be the same as before: it may have been away just while it was listed. What is remembered of a file is
+one integer.
 
 Belongs to the scanner's thread, but for `mark`, `doubt` and `note_overflow`.
 """
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
 WatchKey = tuple[int, int]
 
 _REREAD: Final = frozenset({".gitignore", ".git"})  # a change of these may change the rules of all that lies below
+# A mark whose name ends in a slash: permissions or times of that directory have changed, and not what it is.
+_LIGHT: Final = b"/"
+_ATTRIB_OF_DIRECTORY: Final = 0x4000_0004  # IN_ISDIR | IN_ATTRIB
+_ABOUT_DIRECTORY: Final = 0x4000_0FFF  # IN_ISDIR and all kinds of events
 _UNKNOWN: Final = -1 << 64  # a state that no signature equals
 
 
@@ -87,7 +92,13 @@ class Directory:
 
     # What inotify's thread calls: mark and leave.
     def on_event(self, event: InotifyEvent) -> None:
-        self.tree.mark(self, event.name)
+        name = event.name
+        if event.mask & _ABOUT_DIRECTORY == _ATTRIB_OF_DIRECTORY:
+            if name:
+                name += _LIGHT
+            elif self.parent is not None:
+                return  # its parent is told the same, by name
+        self.tree.mark(self, name)
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:  # noqa: ARG002
         self.tree.mark(self, b"")
@@ -199,7 +210,7 @@ class Tree:
         self._excluded = frozenset(path[len(lead) :] for path in paths if path.startswith(lead))
 
     def hint(self, path: str) -> None:
-        """Somebody says that this path (relative to the root) has changed."""
+        """Somebody says that this path (relative to the root) has changed: it, and all below if it is a directory."""
         directory = self.top
         *above, last = path.split("/")
         for name in above:
@@ -246,14 +257,16 @@ class Tree:
         self._now_ns = wall_clock_ns()
         for path, deep in doubts.items():
             self._resolve_doubt(path, deep)
-        names = {(d, os.fsdecode(name)) if name else (d, "") for d, raw in marks.items() for name in raw}
+        names = {(d, os.fsdecode(name)) for d, raw in marks.items() for name in raw}
         for entry, due in list(self._held.items()):
             if force or due <= now:
                 del self._held[entry]
                 names.add(entry)
-        present: list[tuple[Directory, str, str, os.stat_result]] = []
-        for directory, name in names:  # first all that is gone
-            place, entry_name = directory, name
+        present: list[tuple[Directory, str, str, os.stat_result, bool]] = []
+        for directory, mark in names:  # first all that is gone
+            light = mark.endswith("/")
+            place = directory
+            entry_name = name = mark.removesuffix("/")
             if not name and directory.parent is not None:
                 place, entry_name = directory.parent, directory.name
             prefix = place.prefix()
@@ -276,9 +289,13 @@ class Tree:
                 self._forget(place, prefix, entry_name)
                 continue
             self._mind_rules(place, entry_name, exists=True)
-            present.append((place, entry_name, prefix, found))
-        for place, entry_name, prefix, found in present:
-            if place.prefix() is not None:
+            present.append((place, entry_name, prefix, found, light))
+        for place, entry_name, prefix, found, light in present:
+            if place.prefix() is None:
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                self._look_at_directory(place, prefix, entry_name, light=light)
+            else:
                 self._look(place, prefix, entry_name, found, now=now, force=force)
         self._look_at_links()
 
@@ -322,23 +339,23 @@ class Tree:
 
     # --- one entry ---------------------------------------------------------------------------------------------------
 
+    def _look_at_directory(self, place: Directory, prefix: str, name: str, *, light: bool) -> None:
+        if name in place.files:
+            self._forget_file(place, prefix + name, name)
+        if self._is_excluded(place, prefix, name, None):
+            self._forget(place, prefix, name)
+            return
+        child = place.dirs.get(name)
+        if child is None:
+            self._adopt(place, name)
+        elif not light or child.unread or self._watch(child, f"{self.root}/{prefix}{name}"):
+            self._todo[child] = True
+
     def _look(
         self, place: Directory, prefix: str, name: str, found: os.stat_result, *, now: float, force: bool
     ) -> None:
-        """An entry that is there: bring what is known of it up to date."""
+        """An entry that is there and no directory: bring what is known of it up to date."""
         path = prefix + name
-        if stat.S_ISDIR(found.st_mode):
-            if name in place.files:
-                self._forget_file(place, path, name)
-            if self._is_excluded(place, prefix, name, None):
-                self._forget(place, prefix, name)
-                return
-            child = place.dirs.get(name)
-            if child is None:
-                self._adopt(place, name)
-            elif self._watch(child, f"{self.root}/{path}") or child.unread:
-                self._todo[child] = True
-            return
         if name in place.dirs:
             self._drop(place.dirs.pop(name), path + "/")
         if self.caseless:

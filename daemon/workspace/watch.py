@@ -201,9 +201,10 @@ class Watcher:
                     if root.due() <= now:
                         root.step()
             self._serve_barriers()
-            planned = self._next_wake()
-            if (wait := planned - self._clock()) > 0 and not self._commands and not self._arrived:
-                self._wake.wait(wait)
+            now = self._clock()
+            planned = max(now, self._next_wake())
+            if planned > now and not self._commands and not self._arrived:
+                self._wake.wait(planned - now)
         self._end()
 
     def _next_wake(self) -> float:
