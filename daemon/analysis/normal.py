@@ -86,6 +86,8 @@ class Source:
             position = end
         pieces.append(text[position:])
         self.masked = "".join(pieces)
+        if "\\" in self.masked:  # lines that go on in the next: in C, in its macros, in Python
+            self.masked = self.masked.replace("\\\r\n", "   ").replace("\\\n", "  ")
         self._literal_starts = [start for start, _ in self.literals]
         self._comment_starts = [start for start, _ in self.comments]
 
@@ -127,8 +129,6 @@ def layout_tokens_of(masked: str) -> list[str]:
 
 
 def _logical_lines(masked: str) -> str:
-    if "\\" in masked:
-        masked = masked.replace("\\\r\n", " ").replace("\\\n", " ")
     pieces: list[str] = []
     levels: list[int] = []
     depth = 0  # of open brackets

@@ -162,32 +162,34 @@ def references_of(
             if start < types_end:  # inside of an annotation that was read as a whole
                 continue
             types_end = end
+        if kind == "type" and source.text.startswith("::", start - 2):
+            continue  # the end of a qualified name, which is a reference as a whole
         unit = places.of(start)
         if counts.get(unit, 0) >= MAX_REFERENCES:
             continue
-        for name, scope, shown in _named(source, start, end, kind, dialect):
-            of = dialect.base_kind(name) if kind == "base" else kind
+        for spelled, scope, shown in _named(source, start, end, kind, dialect):
+            is_self = not scope and spelled in dialect.selves  # `cls(…)`, `Self { … }`
+            name = types.owner(unit).rpartition(".")[2] if is_self else spelled
+            if not name:
+                continue
+            of = dialect.base_kind(name) if kind == "base" else "instantiate" if is_self else kind
             if of in {"inherit", "implement"} and unit >= 0:
                 base = f"{scope}.{name}" if scope else name
                 if base not in drafts[unit].bases:
                     drafts[unit].bases.append(base)
             if (scope.partition(".")[0] or name) in builtins and scope != "super":
                 continue
-            if not scope and name in dialect.selves:  # `cls(…)`, `Self { … }`
-                name, of = types.owner(unit).rpartition(".")[2], "instantiate"
-                if not name:
-                    continue
             if kind == "element":
                 of = "call"
                 if not scope and not name[:1].isupper():
                     continue
             elif of == "call" and dialect.calls_make and _CLASS_NAME.match(name):
                 of = "instantiate"
-            elif kind == "type" and not scope and _is_noise(name, drafts[unit] if unit >= 0 else None, start):
+            elif kind == "type" and not scope and (len(name) == 1 or (unit >= 0 and drafts[unit].name == name)):
                 continue
             key = (unit, of, name, scope)
             if key in found:
-                continue
+                continue  # a type parameter by convention, or the unit itself
             receiver = types.receiver(unit, scope) if scope and not shown and scope != UNKNOWN else shown
             counts[unit] = counts.get(unit, 0) + 1
             found[key] = Reference(
@@ -199,11 +201,6 @@ def references_of(
                 line=bisect_right(line_starts, start),
             )
     return list(found.values())
-
-
-def _is_noise(name: str, draft: Draft | None, start: int) -> bool:
-    """Whether a type's name is a type parameter by convention, or the name that a definition is just giving."""
-    return len(name) == 1 or (draft is not None and draft.name == name and start < draft.body)
 
 
 def _spans(captures: Captures) -> list[tuple[int, int, str]]:

@@ -126,6 +126,7 @@ class Dialect:
     types: Callable[[str], Sequence[str]] | None = None  # text of a ref.type -> dotted names in it; None: it is one
     exports: Callable[[str], Sequence[str]] = lambda _text: ()  # names that an `export` capture makes visible
     base_kind: Callable[[str], str] = lambda _name: "inherit"  # of a `ref.base`: inherit or implement
+    prepare: Callable[[bytes], bytes] | None = None  # what the parser shall see instead; of equal length
     tidy: Callable[[str], str] = lambda signature: signature  # the language's own way to space a signature
     package: Callable[[str], str] = lambda _masked: ""  # what the file declares as its package
 
@@ -158,6 +159,8 @@ class Captures(dict[str, list[tree_sitter.Node]]):
 
 
 def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
+    if dialect.prepare is not None:
+        raw = dialect.prepare(raw)
     tree = tree_sitter.Parser(language(dialect.grammar)).parse(raw)
     cursor = tree_sitter.QueryCursor(query(dialect.grammar, dialect.queries))
     return tree, Captures(cursor.captures(tree.root_node))

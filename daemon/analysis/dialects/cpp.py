@@ -29,7 +29,8 @@ BUILTINS = names(
     "off_t time_t FILE va_list va_start va_end va_arg va_copy wchar_t bool char16_t char32_t string vector map set "
     "pair std malloc calloc realloc free memcpy memmove memset memcmp strlen strcmp strncmp strcpy strncpy strcat "
     "strchr strrchr strstr strdup printf fprintf sprintf snprintf vsnprintf fopen fclose fread fwrite fputs fputc "
-    "puts putchar exit abort assert sizeof offsetof defined static_assert decltype typeof"
+    "puts putchar exit abort assert sizeof offsetof defined static_assert decltype typeof "
+    "static_cast dynamic_cast const_cast reinterpret_cast"
 )
 
 _TOP = frozenset(
@@ -48,6 +49,19 @@ _TEST_MACRO = re.compile(
 )
 _SPECIFIERS = names("struct_specifier union_specifier enum_specifier")
 _SPECIFIED = {"enum_specifier": "enum", "class_specifier": "class"}
+_MACRO = rb"(?P<macro>[A-Z][A-Z0-9_]{3,}(?:[ \t]*\([^;{}()]*\))?)"
+_CLASS_MACRO = re.compile(
+    rb"\b(?:class|struct|union|enum)[ \t]+" + _MACRO + rb"(?=\s+[A-Za-z_][\w:]*\s*(?:final\s*)?[:{])"
+)
+_LINE_MACRO = re.compile(rb"^[ \t]*" + _MACRO + rb"(?=[ \t]*\r?$(?!\s*(?:\{|[A-Za-z_]\w*\s*\()))", re.MULTILINE)
+_TYPE_MACRO = re.compile(
+    rb"^[ \t]*(?:extern[ \t]+|static[ \t]+|inline[ \t]+)*"
+    + _MACRO
+    + rb"(?=[ \t]+(?:(?:const|unsigned|signed|long|struct|"
+    rb"static|inline|virtual|explicit|extern|enum)[ \t]+)*[A-Za-z_][\w:<>]*[ \t*&]+[\w:~]+[ \t]*\()",
+    re.MULTILINE,
+)
+_OPERATOR_GAP = re.compile(r"operator ([^\w\s]+) ?\(")
 _ARGUMENTS = re.compile(r"<[^<>]*>")
 _WRAPPED = re.compile(
     r"(?:std\s*::\s*)?(?:unique_ptr|shared_ptr|weak_ptr|optional|reference_wrapper|scoped_refptr)\s*<(.*)>\s*"
@@ -103,6 +117,13 @@ def _path(node: tree_sitter.Node) -> list[str]:
     return [part for part in re.split(r"\s*::\s*", scope.strip()) if part] + [re.sub(r"\s+", " ", name.strip())]
 
 
+def _lambda(node: tree_sitter.Node) -> tree_sitter.Node | None:
+    """The lambda that a declaration gives a name to."""
+    declarator = node.child_by_field_name("declarator")
+    value = None if declarator is None else declarator.child_by_field_name("value")
+    return value if value is not None and value.type == "lambda_expression" else None
+
+
 def _has_function(node: tree_sitter.Node) -> bool:
     """Whether a declaration's declarator declares a function, and not a pointer to one."""
     found = node.child_by_field_name("declarator")
@@ -125,13 +146,15 @@ def _name(node: tree_sitter.Node, kind: str) -> str | None:
     if of in {"declaration", "field_declaration"}:
         if kind == "constant":
             return _constant_name(node)
-        if node.parent is None or node.parent.type not in _TOP or not _has_function(node):
+        if node.parent is None or node.parent.type not in _TOP or not (_lambda(node) or _has_function(node)):
             return None
     if of in {"function_definition", "declaration", "field_declaration"}:
         declarator = _declarator(node)
         if declarator is None:
             return None
         name = _path(declarator)[-1]
+        if name.isupper() and node.child_by_field_name("type") is None and of != "function_definition":
+            return None  # a macro's use
         if _TEST_MACRO.fullmatch(name) and (test := _test_path(node)):
             return test[-1]
         return name or None
@@ -189,7 +212,8 @@ def _body(node: tree_sitter.Node, kind: str) -> int | None:
         return node.start_byte
     if kind == "macro":
         value = node.child_by_field_name("value")
-        return None if value is None else value.start_byte
+        is_short = value is not None and node.type == "preproc_def" and node.end_byte - node.start_byte < 80
+        return None if value is None or is_short else value.start_byte
     if node.type == "type_definition":
         of = node.child_by_field_name("type")
         body = None if of is None else of.child_by_field_name("body")
@@ -198,7 +222,7 @@ def _body(node: tree_sitter.Node, kind: str) -> int | None:
         for child in node.children:
             if child.type in {"field_initializer_list", "compound_statement", "try_statement"}:
                 return child.start_byte
-    body = node.child_by_field_name("body")
+    body = (_lambda(node) or node).child_by_field_name("body")
     return None if body is None else body.start_byte
 
 
@@ -227,10 +251,12 @@ def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
         flags |= Flag.EXPORTED
     if is_static and parent is not None and parent.kind in CONTAINERS:
         flags |= Flag.STATIC
-    if draft.node.type in {"declaration", "field_declaration"} and draft.kind != "constant":
+    if draft.node.type in {"declaration", "field_declaration"} and draft.is_bodiless:
         flags |= Flag.DECLARATION
         if re.search(r"=\s*0\s*;?\s*$", source.masked[draft.head : draft.end]):
             flags |= Flag.ABSTRACT
+    if draft.kind == "function" and draft.name.startswith("test_") and not draft.is_bodiless:
+        flags |= Flag.TEST
     if draft.node.type == "function_definition" and _TEST_MACRO.match(header.strip()):
         flags |= Flag.TEST
         draft.kind = "function"
@@ -278,6 +304,28 @@ def _is_doc(comment: str) -> bool:
     return not re.match(r"//\s*(?:NOLINT|clang-format)|/\*\s*clang-format", comment)
 
 
+def _prepare(raw: bytes) -> bytes:
+    """Blanks macros that no grammar can see through: `class API Name`, `Q_OBJECT`, `API int f();`.
+
+    The parser alone does not see them; in the middle of a unit they are part of its text.
+    """
+    raw = _CLASS_MACRO.sub(_blank, raw)
+    raw = _LINE_MACRO.sub(_blank, raw)
+    return _TYPE_MACRO.sub(_blank, raw)
+
+
+def _blank(match: re.Match[bytes]) -> bytes:
+    start, end = match.span("macro")
+    offset = match.start()
+    whole = match[0]
+    macro = re.sub(rb"[^\n]", b" ", whole[start - offset : end - offset])
+    return whole[: start - offset] + macro + whole[end - offset :]
+
+
+def _tidy(signature: str) -> str:
+    return _OPERATOR_GAP.sub(r"operator\1(", signature)
+
+
 def _dialect(grammar: str, queries: tuple[str, ...], keywords: frozenset[str]) -> Dialect:
     return Dialect(
         language=grammar,
@@ -295,6 +343,8 @@ def _dialect(grammar: str, queries: tuple[str, ...], keywords: frozenset[str]) -
         is_doc=_is_doc,
         imports=_imports,
         typed=_typed,
+        prepare=_prepare,
+        tidy=_tidy,
     )
 
 

@@ -1,3 +1,3 @@
 ; C alone; see c_shared.scm.
 
-(struct_specifier name: (type_identifier) !body) @ref.type
+(translation_unit (declaration declarator: (init_declarator value: (initializer_list))) @unit.constant)

@@ -6,6 +6,7 @@
 (concept_definition) @unit.type
 (declaration declarator: (reference_declarator)) @unit.function
 (declaration declarator: (operator_cast)) @unit.function
+(declaration declarator: (init_declarator value: (lambda_expression))) @unit.function
 (field_declaration declarator: (function_declarator)) @unit.function
 (field_declaration declarator: (pointer_declarator)) @unit.function
 (field_declaration declarator: (reference_declarator)) @unit.function
