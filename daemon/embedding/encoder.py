@@ -11,6 +11,7 @@ Tests hold it equal to transformers on the real MiniLM and on small models of ea
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -56,13 +57,16 @@ class Encoder:
         eps = float(config.get("layer_norm_eps", 1e-12))
         padding = int(config.get("pad_token_id") or 0)
         self._first_position = padding + 1 if info.architecture == "roberta" else 0
-        self._words = weights["embeddings.word_embeddings.weight"]
+        # The embeddings stay in float32 until their norm is taken: it costs nothing, and of the rounding that a short
+        # text suffers in bfloat16, half was here. The word table is read where it lies in the mapped file: only the
+        # rows of words that occur take memory.
+        self._kind = kind
+        self._words = weights.mapped("embeddings.word_embeddings.weight")
         # one segment only, so its row is added to the positions once and for all
-        self._positions = (
-            weights["embeddings.position_embeddings.weight"].float()
-            + weights["embeddings.token_type_embeddings.weight"][0].float()
-        ).to(kind)
-        self._norm = _Norm(weights, "embeddings.LayerNorm", eps)
+        exact = weights.of(torch.float32)
+        self._positions = exact["embeddings.position_embeddings.weight"]
+        self._positions += exact["embeddings.token_type_embeddings.weight"][0]
+        self._norm = _Norm(exact, "embeddings.LayerNorm", eps)
         self._heads = int(config["num_attention_heads"])
         approximation = _ACTIVATIONS[config.get("hidden_act", "gelu")]
         self._layers = [
@@ -81,7 +85,7 @@ class Encoder:
         places = np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]) + self._first_position
         ids = torch.from_numpy(flat).to(self.device)
         hidden = self._words[ids] + self._positions[torch.from_numpy(places).to(self.device)]
-        hidden = self._norm(hidden)
+        hidden = self._norm(hidden).to(self._kind)
         shape = _Shape(lengths, self.device)
         for layer in self._layers:
             hidden = layer(hidden, shape)
@@ -221,6 +225,17 @@ class _Weights(Mapping[str, torch.Tensor]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def mapped(self, name: str) -> torch.Tensor:
+        """The tensor as it lies in the file, in float32; on a device of its own, a copy there."""
+        tensor = self._files[self._prefix + name].get_tensor(self._prefix + name)
+        return torch.as_tensor(tensor, dtype=torch.float32, device=self._device)
+
+    def of(self, kind: torch.dtype) -> _Weights:
+        """The same tensors in another precision."""
+        other = copy.copy(self)
+        other._kind = kind
+        return other
 
     def linear(self, names: Sequence[str], approximation: str | None = None) -> _Linear | _PackedLinear:
         """One product for the stacked weights of `names`."""

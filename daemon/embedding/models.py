@@ -228,8 +228,8 @@ def _weights(directory: str, name: str) -> list[str]:
 def _pooling(directory: str, config: Mapping[str, Any], known: Known | None, name: str) -> tuple[str, int]:
     """How token vectors become one, and how wide it is: what the directory says goes over what is known."""
     try:
-        dim = int(config["hidden_size"] if "hidden_size" in config else config["n_embd"])
-    except (KeyError, TypeError, ValueError):
+        dim = next(int(config[key]) for key in ("hidden_size", "dim", "n_embd", "d_model") if key in config)
+    except (StopIteration, TypeError, ValueError):
         raise ModelError(f"model {name}: {directory}/config.json is not that of a text encoder") from None
     modules = os.path.join(directory, "modules.json")
     folder = "1_Pooling"

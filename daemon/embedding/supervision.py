@@ -32,6 +32,7 @@ IN_FLIGHT = 2  # pieces
 SPLIT = 8
 TRIES = 2  # deaths of a single input before it is set aside
 DEATHS = 5  # in a row; a piece of 64 with one deadly input costs 4: 64, 8, 1, 1
+ASIDE = 3  # inputs set aside in a row, with no vector in between: then it is the model's fault, not theirs
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0  # between a death and the next start
 BREAKER_S, LONGEST_BREAKER_S = 300.0, 3600.0
 
@@ -204,6 +205,7 @@ class Supervisor:
         self._asked_sent: set[int] = set()  # an expired one stays until the worker is through with it
         self._running: list[int] = []  # wire ids that the model works for; the last one is the innermost
         self._deaths = self._breaks = 0  # in a row
+        self._aside: list[bytes] = []  # keys set aside since the last vector
         self._not_before = 0.0  # the next start; in state "failed" the next look at the chain
         self._last_word = self._last_work = 0.0
         self._batch_tokens = limits.batch_tokens
@@ -310,6 +312,7 @@ class Supervisor:
         if piece is None:
             return []
         del self._sent[message.id]
+        self._aside = []
         self.embedded += expected
         self.calls.append((sum(message.seconds), expected))
         open_ = self._open[piece.batch]
@@ -363,7 +366,9 @@ class Supervisor:
         assert self.model is not None
         error = f"model {self.model.name}: the worker ended: {cause}"
         actions = self._blame(running, error)
-        if self._deaths >= DEATHS:
+        if self._deaths >= DEATHS or len(self._aside) >= ASIDE:
+            for key in self._aside:
+                del self.set_aside[key]
             return actions + self._give_up(error, now)
         self._not_before = now + min(FIRST_PAUSE_S * 2 ** (self._deaths - 1), LONGEST_PAUSE_S)
         self.error = error
@@ -405,6 +410,7 @@ class Supervisor:
             return []
         key = piece.inputs[0].key
         self.set_aside[key] = error
+        self._aside.append(key)
         self._deaths = 0  # the culprit is found: the model is not to blame
         open_ = self._open[piece.batch]
         open_.bad.append(key)
@@ -419,7 +425,7 @@ class Supervisor:
         self._open, self._sent, self._asked, self._asked_sent = {}, {}, {}, set()
         self._waiting.clear()
         self.error = error
-        self._deaths = 0
+        self._deaths, self._aside = 0, []
         self._choose(self.place + 1, now)
         return [*actions, *self._enter("failed" if self.model is None else "unloaded")]
 
@@ -441,18 +447,19 @@ class Supervisor:
 
     def _check(self, rss: int, now: float) -> list[Action]:
         limit = self._limits.load_s if self.state == "loading" else self._limits.hang_s
+        # compared as `next_deadline` adds them up: a difference rounds otherwise, and the thread would spin
         if self.state == "failed" and now >= self._not_before:
             self._choose(0, now)
             return self._enter(self.state) if self.model is not None else []
         if not self._is_alive:
             return []
-        if (self.state == "loading" or self._is_busy()) and now - self._last_word >= limit:
+        if (self.state == "loading" or self._is_busy()) and now >= self._last_word + limit:
             return [Kill(), *self._end(f"it said nothing for {limit:.0f} s", now)]
         if self.state != "ready":
             return []
         self._loaded_rss = self._loaded_rss or rss
         self._is_draining = rss > self._loaded_rss + self._limits.growth_bytes
-        is_idle = self._limits.idle_s and not self._has_work() and now - self._last_work >= self._limits.idle_s
+        is_idle = self._limits.idle_s and not self._has_work() and now >= self._last_work + self._limits.idle_s
         if not self._is_busy() and (is_idle or self._is_draining):
             self._bury()
             return [Kill(), *self._enter("unloaded")]

@@ -31,17 +31,15 @@ class Tokens:
 
     def encode(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
         """For each text its ids, at most `max_tokens`, and whether it was cut."""
-        size = self._limit * _CHARACTERS_PER_TOKEN
-        cuts = [_cut(text, size) for text in texts]
-        found = [(e.ids, bool(e.overflowing)) for e in self._tokenizer.encode_batch(cuts)]
-        for i, text in enumerate(texts):
-            ids, full = found[i]
-            while not full and len(cuts[i]) < len(text):  # few tokens in many characters: cut later
-                size = 2 * max(len(cuts[i]), self._limit)
-                cuts[i] = _cut(text, size)
-                encoding = self._tokenizer.encode(cuts[i])
-                ids, full = encoding.ids, bool(encoding.overflowing)
-                found[i] = (ids, full)
+        first = self._limit * _CHARACTERS_PER_TOKEN
+        encodings = self._tokenizer.encode_batch([_cut(text, first) for text in texts])
+        found = []
+        for text, encoding in zip(texts, encodings, strict=True):
+            size = first
+            while not encoding.overflowing and size < len(text):  # few tokens in many characters: cut later
+                size *= 4
+                encoding = self._tokenizer.encode(_cut(text, size))  # noqa: PLW2901
+            found.append((encoding.ids, bool(encoding.overflowing)))
         return found
 
 

@@ -49,6 +49,8 @@ from codegraphd.store.records import Batch
 
 __all__ = ["Embedded", "Embedder", "Failed", "ModelState", "ModelUnavailableError"]
 
+PROCESS = "codegraphd.daemon.embedding.process"
+
 Listener = Callable[[Embedded | Failed | ModelState], None]
 
 
@@ -60,10 +62,19 @@ class Embedder:
     """The model. Methods may be called from any thread and return at once; `listener` is called on its own thread."""
 
     def __init__(
-        self, settings: Settings, cache_dir: str, listener: Listener, *, limits: Limits | None = None, nice: int = 10
+        self,
+        settings: Settings,
+        cache_dir: str,
+        listener: Listener,
+        *,
+        limits: Limits | None = None,
+        nice: int = 10,
+        process: str = PROCESS,
     ) -> None:
-        """`cache_dir` holds what is remembered of models: digests, measurements, pulled files."""
-        self._settings, self._cache_dir, self._listener, self._nice = settings, cache_dir, listener, nice
+        """`cache_dir` holds what is remembered of models: digests, measurements, pulled files. `process` is the module
+        that is run as the worker."""
+        self._settings, self._cache_dir, self._listener = settings, cache_dir, listener
+        self._nice, self._process = nice, process
         limits = limits or Limits(idle_s=settings.idle_unload_s, batch_tokens=settings.batch_tokens)
         chain = (settings.model, *settings.fallback_models)
         self._supervisor = Supervisor(chain, lambda name: resolve(name, cache_dir, settings.max_tokens), limits)
@@ -84,6 +95,12 @@ class Embedder:
     def state(self) -> ModelState:
         supervisor = self._supervisor
         return ModelState(supervisor.state, supervisor.model, supervisor.error)
+
+    @property
+    def child_pid(self) -> int | None:
+        """Of the worker process; None: none runs."""
+        child = self._child
+        return child.pid if child is not None and child.is_alive() else None
 
     def start(self) -> None:
         """Begin to serve. The model itself is loaded on the first need."""
@@ -212,7 +229,7 @@ class Embedder:
 
         try:
             self._child = Child(
-                "codegraphd.daemon.embedding.process",
+                self._process,
                 [],
                 name="embedding",
                 on_frame=hear,

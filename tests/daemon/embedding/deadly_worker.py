@@ -1,0 +1,66 @@
+"""The real worker process, with a model that obeys: a word in a text says how it is to fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from codegraphd.daemon.child import write_frame
+from codegraphd.daemon.embedding import process
+from codegraphd.daemon.embedding.hashing import HashingBackend, HashingTokens
+
+HANG, EXIT, KILL, RAISE, GARBAGE, TORN, NAN, SLOW = range(1000, 1008)
+WORDS = dict(zip(["hang", "exit", "kill", "raise", "garbage", "torn", "nan", "slow"], range(1000, 1008), strict=True))
+
+
+class Tokens(HashingTokens):
+    def encode(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
+        orders = [[WORDS[word] for word in text.split() if word in WORDS] for text in texts]
+        return [
+            (order or ids, cut) for order, (ids, cut) in zip(orders, super().encode(texts), strict=True)
+        ]
+
+
+class Backend(HashingBackend):
+    def encode(self, batch: Sequence[Sequence[int]], between: Callable[[], None]) -> np.ndarray:
+        for ids in batch:
+            self._obey(ids[0], between)
+        rows = super().encode(batch, between)
+        for row, ids in zip(rows, batch, strict=True):
+            if ids[0] == NAN:
+                row[0] = np.nan
+        return rows
+
+    def _obey(self, order: int, between: Callable[[], None]) -> None:
+        if order == HANG:
+            time.sleep(1000)
+        elif order == EXIT:
+            os._exit(7)
+        elif order == KILL:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif order == RAISE:
+            raise RuntimeError("the model raised")
+        elif order == GARBAGE:
+            write_frame(OUTBOX, b"\xc1 this is no message")
+        elif order == TORN:
+            OUTBOX.write(b"\xff\xff\xff\x00 half a frame")
+            OUTBOX.flush()
+            os._exit(0)
+        elif order == SLOW:
+            for _ in range(10):
+                time.sleep(0.02)
+                between()
+
+
+if __name__ == "__main__":
+    process.open_tokens = lambda info: Tokens(info)
+    process.open_backend = lambda info, *_: Backend(info)
+    streams = process.child_streams()
+    OUTBOX = streams[1]
+    process.child_streams = lambda: streams
+    sys.exit(process.main())

@@ -1,0 +1,281 @@
+"""Our encoder against transformers: the real MiniLM, and small models of each kind through the real loading path."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from codegraphd.daemon.embedding import backends
+from codegraphd.daemon.embedding.backends import Backend, open_backend, open_tokens
+from codegraphd.daemon.embedding.models import DEFAULT, ModelError, ModelInfo, resolve
+from codegraphd.daemon.embedding.packing import groups
+
+torch.set_num_threads(1)  # two that spin, on a busy machine, are slower than one by far
+
+
+def functions(*modules: ModuleType) -> list[str]:
+    """The source of every function of some modules of the standard library."""
+    found = []
+    for module in modules:
+        source = inspect.getsource(module)
+        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+        found += [ast.get_source_segment(source, node) or "" for node in nodes]
+    return found
+
+
+def texts() -> list[str]:
+    import argparse
+    import configparser
+    import shutil
+    import textwrap
+
+    return ["", "x", "a b", "\n", *functions(argparse, configparser, shutil, textwrap)][:200]
+
+
+def embed(info: ModelInfo, backend: Backend, inputs: Sequence[str], role: str = "document") -> np.ndarray:
+    """As the worker does it: sorted, packed, put back in order."""
+    ids = [row for row, _ in open_tokens(info).encode([info.prefix(role) + text for text in inputs])]
+    rows = np.empty((len(ids), info.dim), np.float32)
+    for group in groups([len(row) for row in ids], 512):
+        rows[group] = backend.encode([ids[i] for i in group], lambda: None)
+    return rows
+
+
+POOL = {"first": lambda hidden: hidden[0], "mean": lambda hidden: hidden.mean(0), "max": lambda hidden: hidden.amax(0)}
+
+
+def hidden_states(info: ModelInfo, inputs: Sequence[str], role: str = "document") -> list[torch.Tensor]:
+    """float32[tokens, dim] of each text by plain transformers, one text at a time, without a line of ours."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(info.directory)
+    model = AutoModel.from_pretrained(info.directory, dtype=torch.float32).eval()
+    found = []
+    with torch.inference_mode():
+        for text in inputs:
+            if "unixcoder" in info.name:  # as its authors do it
+                tokens = ["<s>", "<encoder-only>", "</s>", *tokenizer.tokenize(text)[: info.max_tokens - 4], "</s>"]
+                batch = {"input_ids": torch.tensor([tokenizer.convert_tokens_to_ids(tokens)])}
+            else:
+                full = info.prefix(role) + text
+                batch = dict(tokenizer(full, truncation=True, max_length=info.max_tokens, return_tensors="pt"))
+            found.append(model(**batch).last_hidden_state[0])
+    return found
+
+
+def reference(info: ModelInfo, inputs: Sequence[str]) -> np.ndarray:
+    pooled = [POOL[info.pooling](hidden) for hidden in hidden_states(info, inputs)]
+    return np.asarray(torch.nn.functional.normalize(torch.stack(pooled), dim=1).numpy())
+
+
+def overlap(a: np.ndarray, b: np.ndarray, k: int = 10) -> float:
+    """The share of each row's k nearest others that both agree on."""
+    tops = []
+    for rows in (a, b):
+        scores = rows @ rows.T
+        np.fill_diagonal(scores, -2)
+        tops.append(np.argsort(-scores, axis=1)[:, :k])
+    return float(np.mean([len(set(x) & set(y)) / k for x, y in zip(*tops, strict=True)]))
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelInfo, np.ndarray]:
+    info = resolve(DEFAULT, str(tmp_path_factory.mktemp("cache")))
+    return info, reference(info, texts())
+
+
+@pytest.mark.parametrize(("dtype", "cosine", "agreement"), [("float32", 0.999999, 0.999), ("bfloat16", 0.9999, 0.99)])
+def test_minilm_is_faithful(
+    mini: tuple[ModelInfo, np.ndarray], dtype: str, cosine: float, agreement: float, tmp_path: Path
+) -> None:
+    info, expect = mini
+    rows = embed(info, open_backend(info, "cpu", dtype, 1, str(tmp_path)), texts())
+    assert np.linalg.norm(rows, axis=1) == pytest.approx(1, abs=1e-5)
+    assert (rows * expect).sum(1).min() >= cosine
+    assert overlap(rows, expect) >= agreement
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_minilm_is_faithful_on_other_devices(
+    mini: tuple[ModelInfo, np.ndarray], device: str, tmp_path: Path
+) -> None:
+    has = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
+    if not has:
+        pytest.skip(f"this machine has no {device} device")
+    info, expect = mini
+    rows = embed(info, open_backend(info, device, "auto", 1, str(tmp_path)), texts())
+    assert (rows * expect).sum(1).min() >= 0.9999
+    assert overlap(rows, expect) >= 0.99
+
+
+def test_a_device_that_is_not_there_is_refused(mini: tuple[ModelInfo, np.ndarray], tmp_path: Path) -> None:
+    device = "mps" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(ModelError, match=f"device {device} was asked for"):
+        open_backend(mini[0], device, "auto", 1, str(tmp_path))
+
+
+def test_auto_measures_once_for_a_processor(
+    mini: tuple[ModelInfo, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "_race", lambda candidates, _: [2.0 - (c.dtype == "float32") for c in candidates])
+    assert open_backend(mini[0], "cpu", "auto", 1, str(tmp_path)).dtype == "float32"
+    monkeypatch.setattr(backends, "_race", lambda *_: pytest.fail("measured again"))
+    assert open_backend(mini[0], "cpu", "auto", 1, str(tmp_path)).dtype == "float32"
+
+
+def test_the_cut_before_the_tokenizer_is_exact(mini: tuple[ModelInfo, np.ndarray]) -> None:
+    info, _ = mini
+    from tokenizers import Tokenizer
+
+    whole = Tokenizer.from_file(f"{info.directory}/tokenizer.json")
+    whole.no_padding()
+    whole.enable_truncation(info.max_tokens)
+    long = [
+        " ".join(functions(inspect))[:20_000],
+        " " * 5000 + "end of blanks",
+        "word" + "\n\t " * 3000 + "another",
+        "xyzw" * 4000,
+        ("y" * 150 + " ") * 400,  # each word is one unknown token
+        "é\u0301" * 3000,
+        "abc \ud800 def",
+    ]
+    for text, (ids, is_cut) in zip(long, open_tokens(info).encode(long), strict=True):
+        expect = whole.encode(text.replace("\ud800", "?"))
+        assert ids == expect.ids
+        assert is_cut == bool(expect.overflowing)
+
+
+# --- small models of each kind, written as their authors ship them -----------------------------------------------------
+
+TINY: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 66,
+    "initializer_range": 0.3,  # so large that every weight shows in the result
+}
+
+
+def write_tiny(directory: Path, kind: str) -> Path:
+    """A model with random weights. BERT kinds have a tokenizer.json or just vocab.txt, RoBERTa kinds vocab and merges."""
+    import transformers
+    from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
+
+    torch.manual_seed(7)
+    directory.mkdir()
+    corpus = texts()
+    if kind in {"codebert", "graphcodebert", "unixcoder"}:
+        trained = ByteLevelBPETokenizer()
+        special = ["<s>", "<pad>", "</s>", "<unk>", *(["<encoder-only>"] if kind == "unixcoder" else []), "<mask>"]
+        trained.train_from_iterator(corpus, vocab_size=600, special_tokens=special, show_progress=False)
+        trained.save_model(str(directory))
+        config = transformers.RobertaConfig(vocab_size=600, type_vocab_size=1, pad_token_id=1, **TINY)
+        model: Any = transformers.RobertaModel(config)
+    else:
+        pieces = BertWordPieceTokenizer()
+        pieces.train_from_iterator(corpus, vocab_size=600, show_progress=False)
+        pieces.save_model(str(directory))
+        if kind == "sentence":
+            transformers.BertTokenizer(vocab=str(directory / "vocab.txt")).save_pretrained(directory)
+        if kind == "foreign":
+            sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 66}
+            model = transformers.DistilBertModel(transformers.DistilBertConfig(vocab_size=600, **sizes))
+        else:
+            act = "gelu_new" if kind == "bert-tanh" else "gelu"
+            model = transformers.BertModel(transformers.BertConfig(vocab_size=600, hidden_act=act, **TINY))
+    if kind == "sentence":
+        (directory / "modules.json").write_text(
+            json.dumps(
+                [
+                    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+                    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+                    {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+                ]
+            )
+        )
+        (directory / "1_Pooling").mkdir()
+        pooling = {"word_embedding_dimension": 32, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+        (directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+        (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 48}))
+        prompts = {"prompts": {"query": "find this: ", "document": ""}}
+        (directory / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    if kind == "graphcodebert":  # as a language model's checkpoint: every name has the model's prefix
+        model = transformers.RobertaForMaskedLM(config)
+    with torch.no_grad():  # layer norms begin as ones and zeros, which would hide a mix-up
+        for name, parameter in model.named_parameters():
+            if "LayerNorm" in name:
+                parameter += torch.randn_like(parameter) * 0.2
+    model.save_pretrained(directory)
+    return directory
+
+
+KINDS = ["codebert", "graphcodebert", "unixcoder", "sentence", "bert", "bert-tanh", "foreign"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiny_models_equal_transformers(tmp_path: Path, kind: str) -> None:
+    name = f"{kind}-base" if kind in {"codebert", "graphcodebert", "unixcoder"} else kind
+    directory = write_tiny(tmp_path / name, kind)
+    some = ["", "def f(x):\n    return x", "größer", *texts()[4:30]]
+    for role in ("document", "query"):
+        info = resolve(str(directory), str(tmp_path))
+        states = hidden_states(info, some, role)
+        for pooling in ("first", "mean", "max"):
+            (directory / "1_Pooling").mkdir(exist_ok=True)
+            (directory / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": pooling}))
+            info = resolve(str(directory), str(tmp_path))
+            backend = open_backend(info, "cpu", "float32", 1, str(tmp_path))
+            assert backend.name == ("transformers" if kind == "foreign" else "torch")
+            expect = torch.nn.functional.normalize(torch.stack([POOL[pooling](state) for state in states]), dim=1)
+            assert np.abs(embed(info, backend, some, role) - expect.numpy()).max() < 2e-5
+
+
+def test_prefixes_differ_by_role(tmp_path: Path) -> None:
+    info = resolve(str(write_tiny(tmp_path / "m", "sentence")), str(tmp_path))
+    assert (info.prefix("query"), info.prefix("document"), info.max_tokens) == ("find this: ", "", 48)
+    unixcoder = resolve(str(write_tiny(tmp_path / "unixcoder-base", "unixcoder")), str(tmp_path))
+    ids = open_tokens(unixcoder).encode([unixcoder.prefix("document") + "x"])[0][0]
+    assert ids[:3] == [0, 4, 2]  # <s> <encoder-only> </s>
+
+
+@pytest.mark.parametrize("damage", ["truncated", "header", "lacks a tensor", "another architecture"])
+def test_fault_43_broken_weights_are_named(tmp_path: Path, damage: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    directory = write_tiny(tmp_path / "m", "bert")
+    path = directory / "model.safetensors"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif damage == "header":
+        path.write_bytes(b"\xff" * 100)
+    elif damage == "lacks a tensor":
+        tensors = load_file(path)
+        del tensors["encoder.layer.1.output.dense.weight"]
+        save_file(tensors, path)
+    else:
+        save_file({"conv.weight": torch.zeros(3)}, path)
+    info = resolve(str(directory), str(tmp_path))
+    with pytest.raises(ModelError, match=str(path)):
+        open_backend(info, "cpu", "float32", 1, str(tmp_path))
+
+
+def test_a_query_may_run_between_two_layers(mini: tuple[ModelInfo, np.ndarray], tmp_path: Path) -> None:
+    info, _ = mini
+    backend = open_backend(info, "cpu", "float32", 1, str(tmp_path))
+    batch = [row for row, _ in open_tokens(info).encode(texts()[4:12])]
+    alone, expect = backend.encode(batch[:1], lambda: None), backend.encode(batch, lambda: None)
+    nested: list[np.ndarray] = []
+    rows = backend.encode(batch, lambda: nested.append(backend.encode(batch[:1], lambda: None)))
+    assert np.array_equal(rows, expect)
+    assert len(nested) == 6
+    assert all(np.array_equal(row, alone) for row in nested)

@@ -1,0 +1,223 @@
+"""The embedder with real processes: the hashing model, and one that fails on demand."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from codegraphd.daemon.embedding import worker
+from codegraphd.daemon.embedding.supervision import Limits
+from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, ModelState, ModelUnavailableError
+from codegraphd.store.records import Batch, Input, digest
+
+LIMITS = Limits(hang_s=3.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """The configuration's [embedding]."""
+
+    model: str = "hashing"
+    device: str = "cpu"
+    dtype: str = "auto"
+    batch_tokens: int = 2048
+    max_tokens: int = 0
+    fallback_models: tuple[str, ...] = ()
+    idle_unload_s: float = 600
+    threads: int = 1
+
+
+def batch(number: int, texts: list[str]) -> Batch:
+    return Batch(number, tuple(Input(digest(text), text) for text in texts))
+
+
+class Desk:
+    """An embedder and what its listener heard."""
+
+    def __init__(self, embedder: Callable[..., Embedder], section: Section, directory: Path) -> None:
+        self.heard: queue.SimpleQueue[Embedded | Failed | ModelState] = queue.SimpleQueue()
+        self.states: list[str] = []
+        self.embedder = embedder(section, str(directory), self.heard.put)
+        self.embedder.start()
+
+    def result(self) -> Embedded | Failed:
+        """The next answer to a batch."""
+        while True:
+            record = self.heard.get(timeout=60)
+            if not isinstance(record, ModelState):
+                return record
+            self.states.append(record.state)
+
+    def embed(self, texts: list[str], number: int = 1) -> Embedded | Failed:
+        self.embedder.submit(batch(number, texts))
+        return self.result()
+
+    def pid(self) -> int:
+        assert self.embedder.child_pid is not None
+        return self.embedder.child_pid
+
+
+@pytest.fixture
+def desk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Desk]]:
+    made: list[Desk] = []
+
+    def make(*, deadly: bool = False, limits: Limits = LIMITS, **section: object) -> Desk:
+        def embedder(*arguments: object) -> Embedder:
+            module = "deadly_worker" if deadly else worker.PROCESS
+            return Embedder(*arguments, limits=limits, process=module)  # type: ignore[arg-type]
+
+        made.append(Desk(embedder, Section(**section), tmp_path))  # type: ignore[arg-type]
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        yield make
+        for each in made:
+            each.embedder.close()
+
+
+def test_vectors_states_and_figures(desk: Callable[..., Desk]) -> None:
+    here = desk()
+    assert here.embedder.model is not None
+    assert here.embedder.statistics()["state"] == "unloaded"
+    done = here.embed(["load the config", "load the configuration", "colour of a pixel"])
+    assert isinstance(done, Embedded)
+    assert done.vectors.shape == (3, here.embedder.model.dim)
+    assert np.linalg.norm(done.vectors, axis=1) == pytest.approx(1)
+    assert done.vectors[0] @ done.vectors[1] > done.vectors[0] @ done.vectors[2]
+    assert done.tokens == (3, 3, 4)
+    assert done.model == here.embedder.model.fingerprint
+    query = here.embedder.query(["load the config"], timeout=30).result()
+    assert np.allclose(query[0], done.vectors[0], atol=1e-6)
+    figures = here.embedder.statistics()
+    assert (figures["state"], figures["embedded"], figures["queries"]) == ("ready", 3, 1)
+    assert figures["rss_bytes"] > 1e6
+    assert figures["p50_ms"] > 0
+    assert figures["fingerprint"] == here.embedder.model.fingerprint.hex()
+    assert here.states == ["loading", "ready"]
+
+
+@pytest.mark.parametrize("order", ["exit", "kill", "hang", "raise", "nan", "torn", "garbage"])
+def test_fault_42_a_text_that_breaks_the_worker_is_named(desk: Callable[..., Desk], order: str) -> None:
+    here = desk(deadly=True, limits=dataclasses.replace(LIMITS, hang_s=1.0))
+    texts = [f"text {i}" for i in range(10)]
+    failed = here.embed([*texts, f"now {order}"])
+    assert isinstance(failed, Failed)
+    assert failed.bad == (digest(f"now {order}"),)
+    done = here.embed(texts, 2)
+    assert isinstance(done, Embedded)
+    assert here.embedder.statistics()["set_aside"] == [digest(f"now {order}").hex()]
+
+
+def test_fault_42_kill_dash_nine_costs_no_batch(desk: Callable[..., Desk]) -> None:
+    here = desk(deadly=True)
+    for number in (1, 2):
+        here.embedder.submit(batch(number, [f"slow {number} {i}" for i in range(5)]))
+    while here.embedder.statistics()["state"] != "ready":
+        time.sleep(0.01)
+    time.sleep(0.1)
+    os.kill(here.pid(), signal.SIGKILL)
+    assert sorted(here.result().batch_id for _ in range(2)) == [1, 2]
+    assert here.embedder.statistics()["restarts"] == 1
+
+
+def test_fault_42_a_stopped_worker_is_replaced(desk: Callable[..., Desk]) -> None:
+    here = desk(limits=dataclasses.replace(LIMITS, hang_s=1.0))
+    assert isinstance(here.embed(["x"]), Embedded)
+    os.kill(here.pid(), signal.SIGSTOP)
+    assert isinstance(here.embed(["y"], 2), Embedded)
+    assert here.embedder.query(["z"], timeout=30).result().shape == (1, 64)
+
+
+def test_fault_40_a_query_goes_before_the_bulk(desk: Callable[..., Desk]) -> None:
+    here = desk(deadly=True)
+    here.embedder.query(["warm"], timeout=30).result()
+    for number in range(20):
+        here.embedder.submit(batch(number, [f"slow {number}"]))
+    assert here.embedder.query(["quick"], timeout=30).result().shape == (1, 64)
+    assert here.embedder.statistics()["embedded"] <= 2
+
+
+def test_a_query_that_cannot_be_answered_in_time(desk: Callable[..., Desk]) -> None:
+    here = desk(deadly=True)
+    here.embedder.query(["warm"], timeout=30).result()
+    with pytest.raises(TimeoutError):
+        here.embedder.query(["hang"], timeout=0.3).result()
+    assert here.embedder.query(["after"], timeout=30).result().shape == (1, 64)
+
+
+def test_the_idle_process_ends_and_comes_back(desk: Callable[..., Desk]) -> None:
+    here = desk(limits=Limits(idle_s=0.3))
+    first = here.embedder.query(["x"], timeout=30).result()
+    process = psutil.Process(here.pid())
+    assert process.wait(timeout=30) is not None
+    assert here.embedder.statistics()["rss_bytes"] == 0
+    assert np.array_equal(here.embedder.query(["x"], timeout=30).result(), first)
+
+
+def test_fault_43_a_missing_model_falls_back(desk: Callable[..., Desk], tmp_path: Path) -> None:
+    here = desk(model=f"{tmp_path}/nothing", fallback_models=("hashing",))
+    assert isinstance(here.embed(["x"]), Embedded)
+    figures = here.embedder.statistics()
+    assert figures["fallback"] == "hashing"
+    assert "nothing" in figures["error"]
+
+
+def test_fault_43_without_a_model_there_are_words_only(desk: Callable[..., Desk]) -> None:
+    here = desk(model="no-such-model")
+    assert here.embedder.model is None
+    with pytest.raises(ModelUnavailableError, match="no-such-model"):
+        here.embedder.query(["x"], timeout=30).result()
+    assert isinstance(here.embed(["x"]), Failed)
+    assert here.embedder.statistics()["state"] == "failed"
+
+
+def test_closing_refuses_what_waits(desk: Callable[..., Desk]) -> None:
+    here = desk(deadly=True)
+    here.embedder.query(["warm"], timeout=30).result()
+    pid = here.pid()
+    future = here.embedder.query(["hang"], timeout=100)
+    here.embedder.close()
+    with pytest.raises(ModelUnavailableError):
+        future.result(timeout=0)
+    assert not psutil.pid_exists(pid)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("embed")]
+
+
+def test_fault_51_the_worker_ends_with_the_daemon(tmp_path: Path) -> None:
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", _DAEMON, str(Path(__file__).parent), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert daemon.stdout is not None
+    pid = int(daemon.stdout.readline())
+    assert psutil.pid_exists(pid)
+    child = psutil.Process(pid)
+    daemon.kill()
+    daemon.wait()
+    daemon.stdout.close()
+    child.wait(timeout=30)
+
+
+_DAEMON = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from test_worker import Section
+from codegraphd.daemon.embedding.worker import Embedder
+embedder = Embedder(Section(), sys.argv[2], lambda record: None)
+embedder.start()
+embedder.query(["x"], timeout=30).result()
+print(embedder.child_pid, flush=True)
+time.sleep(1000)
+"""
