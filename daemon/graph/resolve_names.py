@@ -35,6 +35,7 @@ MAX_BASES = 64  # classes looked through for one inherited member: a bound for a
 _TYPE_HEAD = re.compile(r"[^\W\d][\w$]*(?:(?:\.|::)[^\W\d][\w$]*)*|\$[\w$]*")
 _SELVES = frozenset({"self", "this", "cls", "Self"})
 _SUPERS = frozenset({"super", "base", "parent"})
+_SPACES = frozenset({"module", "namespace"})
 
 
 class View(Protocol):
@@ -185,6 +186,10 @@ class Names:
         for b in self.facts.bindings:
             at = (b.source, local_name(b))
             self.bindings[at] = (*self.bindings.get(at, ()), b)
+        # Names that some inner scope has; where inner scopes take in whole containers, any name may be theirs.
+        self._deep_names = {name for at, name in (*self.children, *self.bindings) if at != -1}
+        self._is_deep = self.rules.class_scope or "*" in self._deep_names
+        self._bare: dict[tuple[int, str], Target] = {}
         self._looked: dict[str, tuple[int, ...]] = {}
         self._top: dict[tuple[str, str, bool], Target] = {}
         self._followed: dict[tuple[str, int, str, str, str], Target] = {}
@@ -424,43 +429,50 @@ class Names:
 
     def bare(self, source: int, name: str) -> Target:
         """A name without a scope, in the unit at index `source` (-1: the file's top): inner scopes first."""
+        if source != -1 and (self._is_deep or name in self._deep_names):
+            target = self._inner(source, name)
+            if target is not None:
+                return target
+        at = (-1, name)
+        found = self._bare.get(at)
+        if found is None:
+            found = self._bare[at] = self._own(at) if at in self.children else NOTHING
+        return found if found.units else self.rules.visible(self, source, name)
+
+    def _inner(self, source: int, name: str) -> Target | None:
+        """A name of the scopes between a place and the file's top; None: of none."""
         at, first = source, True
         while at != -1:
             unit = self.units[at].unit
-            if unit.kind not in CLASS_KINDS:
-                if (children := self.children.get((at, name))) is not None:
-                    return self._own(children)
-            elif self.rules.class_scope or first or unit.kind in {"module", "namespace"}:
-                if (children := self.children.get((at, name))) is not None:
-                    return self._own(children)
-                if self.rules.class_scope:
-                    target = self.class_member(self.units[at].id, name)
-                    if target.units or target.modules:
-                        return target
-            if (bindings := self.bindings.get((at, name))) is not None:
-                for binding in bindings:
-                    target = self.follow(self.path, binding)
-                    if target != NOTHING:
-                        return target
-            if (stars := self.bindings.get((at, "*"))) is not None:
-                for binding in stars:
-                    target = self._through(self.follow(self.path, binding), name, set())
-                    if target.units or target.modules:
-                        return target
+            is_class = unit.kind in CLASS_KINDS
+            if (not is_class or self.rules.class_scope or first or unit.kind in _SPACES) and (
+                (at, name) in self.children
+            ):
+                return self._own((at, name))
+            if is_class and self.rules.class_scope:
+                target = self.class_member(self.units[at].id, name)
+                if target.units or target.modules:
+                    return target
+            for binding in self.bindings.get((at, name), ()):
+                target = self.follow(self.path, binding)
+                if target != NOTHING:
+                    return target
+            for binding in self.bindings.get((at, "*"), ()):
+                target = self._through(self.follow(self.path, binding), name, set())
+                if target.units or target.modules:
+                    return target
             at, first = unit.parent, False
-        if (children := self.children.get((-1, name))) is not None:
-            return self._own(children)
-        return self.rules.visible(self, source, name)
+        return None
 
-    def _own(self, indices: Sequence[int]) -> Target:
-        records = [self.units[i] for i in indices]
+    def _own(self, at: tuple[int, str]) -> Target:
+        records = [self.units[i] for i in self.children[at]]
         return Target(tuple([r.id for r in records]), (), any(is_class(r) for r in records))
 
     def enclosing_class(self, source: int) -> int:
         """Index of the class around a place, itself included; -1: none."""
         while source != -1:
             unit = self.units[source].unit
-            if unit.kind in CLASS_KINDS and unit.kind not in {"module", "namespace"}:
+            if unit.kind in CLASS_KINDS - _SPACES:
                 return source
             source = unit.parent
         return -1
