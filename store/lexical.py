@@ -32,7 +32,7 @@ from codegraphd.store.records import KINDS, LANGUAGES, UnitRecord, Where, Words
 from codegraphd.store.snapshot import Snapshot
 from codegraphd.store.tables import text_of
 
-COMMIT_UNITS: Final = 2_000
+COMMIT_UNITS: Final = 1_000
 QUIET_S: Final = 1.0
 LATEST_S: Final = 5.0
 RETRY_S: Final = 30.0
@@ -413,6 +413,8 @@ def _entry_of(root: int, language: str, kind: str, words: Words, path: str) -> E
 
 def _text(text: str) -> str:
     """Lone surrogates, from bytes that are no text, become question marks: tantivy takes UTF-8 only."""
+    if "\n" in text:  # the overlay's mark between fields
+        text = text.replace("\n", " ")
     if text.isascii():
         return text
     try:

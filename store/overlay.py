@@ -4,8 +4,8 @@ Owns the changes since the index's last commit: new texts, and deletions that hi
 is BM25 as tantivy computes it (k1 1.2, b 0.75), over the index's own document counts where it has enough, so that both
 answers can be merged by score; the rest of the difference, tantivy's rounding of lengths, is at most 1.4 percent.
 
-A crawl puts thousands of units here between two commits, and most are never asked for in that time: words are counted
-at the first question after a put, not at the put.
+A crawl puts a thousand units here between two commits, and most are never asked for in that time: the words of a unit
+are counted when a question first meets one of its own in the unit's text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ BOOSTS: Final = (4.0, 2.0, 1.0, 0.5)
 AVERAGE: Final = (4.0, 8.0, 100.0, 6.0)  # mean lengths to begin with, before the index knows better
 _K1 = 1.2
 _B = 0.75
+_LEAST_IDF = 1e-6  # as tantivy: a word that every unit holds still finds them
 _PATH_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|\d+")
 
 
@@ -46,9 +47,8 @@ class Overlay:
 
     def __init__(self) -> None:
         self._entries: dict[int, Entry] = {}
-        self._uncounted: dict[int, Entry] = {}
-        self._postings: dict[tuple[int, str], dict[int, int]] = {}  # (field, word) -> unit -> times
-        self._counted: dict[int, tuple[list[tuple[int, str]], tuple[int, ...]]] = {}  # unit -> its postings, lengths
+        self._texts: dict[int, str] = {}  # all words of a unit, for a first look
+        self._counts: dict[int, _Counts] = {}  # of the units that a question met
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -64,10 +64,10 @@ class Overlay:
         return dict(self._entries)
 
     def put(self, id: int, entry: Entry) -> None:
-        self._uncount(id)
+        self._drop(id)
         self._entries[id] = entry
         if not entry.is_deleted:
-            self._uncounted[id] = entry
+            self._texts[id] = "\n".join((entry.name, entry.doc, entry.body, path_words(entry.path)))
 
     def delete(self, id: int) -> None:
         self.put(id, Entry(0, "", "", "", "", "", "", is_deleted=True))
@@ -76,7 +76,7 @@ class Overlay:
         """Drop what the index has now, unless it changed again meanwhile."""
         for id_, entry in committed.items():
             if self._entries.get(id_) is entry:
-                self._uncount(id_)
+                self._drop(id_)
                 del self._entries[id_]
 
     def score(
@@ -89,52 +89,59 @@ class Overlay:
 
         `index`: number of units, units for each (field, word), mean length for each field, of the committed index.
         """
-        if self._uncounted:
-            self._count()
-        n_index, frequencies, averages = index
-        n_here = len(self._counted)
+        n_index, known, averages = index
+        met = list(self._met(words))
+        here = Counter(
+            (field, word) for _, counts in met for field, of_field in enumerate(counts.words) for word in words
+            if word in of_field
+        )  # fmt: skip
+        n_here = len(self._texts)
         alone = n_index < n_here  # a first crawl: the index knows too little of what is usual
         n_units = n_index + n_here if alone else n_index
-        found: dict[int, float] = {}
-        for field, boost in enumerate(BOOSTS):
-            average = averages[field]
-            for word in words:
-                postings = self._postings.get((field, word))
-                if not postings:
+        weights: dict[tuple[int, str], float] = {}
+        for key, n_met in here.items():
+            # A word that is new here would else weigh more than once the index has it.
+            frequency = known.get(key, 0) + n_met if alone else max(known.get(key, 0), n_met)
+            idf = math.log(1 + (n_units - frequency + 0.5) / (frequency + 0.5)) if n_units >= frequency else 0.0
+            weights[key] = BOOSTS[key[0]] * max(idf, _LEAST_IDF) * (_K1 + 1)
+        found = []
+        for id_, counts in met:
+            if not _is_wanted(self._entries[id_], where):
+                continue
+            score = 0.0
+            for field, of_field in enumerate(counts.words):
+                for word in words:
+                    if times := of_field.get(word):
+                        length = counts.lengths[field] / averages[field]
+                        score += weights[field, word] * times / (times + _K1 * (1 - _B + _B * length))
+            if score:
+                found.append((id_, score))
+        return found
+
+    def _met(self, words: list[str]) -> Iterator[tuple[int, _Counts]]:
+        """The units whose text holds any of the words, and perhaps some that hold them inside of longer words."""
+        for id_, text in self._texts.items():
+            counts = self._counts.get(id_)
+            if counts is None:
+                if not any(word in text for word in words):
                     continue
-                known = frequencies.get((field, word), 0)
-                # A word that is new here would else weigh more than once the index has it.
-                frequency = known + len(postings) if alone else max(known, len(postings))
-                idf = math.log(1 + (n_units - frequency + 0.5) / (frequency + 0.5))
-                weight = boost * idf * (_K1 + 1)
-                for id_, times in postings.items():
-                    length = self._counted[id_][1][field]
-                    part = weight * times / (times + _K1 * (1 - _B + _B * length / average))
-                    found[id_] = found.get(id_, 0.0) + part
-        return [(id_, score) for id_, score in found.items() if _is_wanted(self._entries[id_], where)]
+                counts = self._counts[id_] = _count(text)
+            yield id_, counts
 
-    def _count(self) -> None:
-        for id_, entry in self._uncounted.items():
-            keys: list[tuple[int, str]] = []
-            lengths = []
-            for field, text in enumerate((entry.name, entry.doc, entry.body, path_words(entry.path))):
-                words = text.split()
-                lengths.append(len(words))
-                for word, times in Counter(words).items():
-                    key = (field, word)
-                    keys.append(key)
-                    self._postings.setdefault(key, {})[id_] = times
-            self._counted[id_] = (keys, tuple(lengths))
-        self._uncounted.clear()
+    def _drop(self, id: int) -> None:
+        self._texts.pop(id, None)
+        self._counts.pop(id, None)
 
-    def _uncount(self, id: int) -> None:
-        self._uncounted.pop(id, None)
-        keys, _ = self._counted.pop(id, ([], ()))
-        for key in keys:
-            postings = self._postings[key]
-            del postings[id]
-            if not postings:
-                del self._postings[key]
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    words: tuple[Counter[str], ...]  # by field: word -> times
+    lengths: tuple[int, ...]
+
+
+def _count(text: str) -> _Counts:
+    fields = [field.split() for field in text.split("\n")]
+    return _Counts(tuple([Counter(field) for field in fields]), tuple([len(field) for field in fields]))
 
 
 def path_words(path: str) -> str:
