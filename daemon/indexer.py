@@ -90,6 +90,9 @@ class Subscriber(Protocol):
     def progress(self, root: int, done: int, total: int) -> None: ...
 
 
+Barrier = Callable[[Callable[[], None]], None]  # calls back once every earlier change was handed in as `Scanned`
+
+
 @dataclass(slots=True)
 class _Waiter:
     """Somebody in `sync`. Changes up to `sequence` must be committed; if `semantic`, units up to `mark` embedded."""
@@ -97,6 +100,7 @@ class _Waiter:
     root: int
     semantic: bool
     future: Future[int]
+    barrier: Barrier
     sequence: int = -1  # -1: the barrier has not been passed yet
     mark: int = -1
 
@@ -140,6 +144,7 @@ class Indexer:
         self._retry_at = 0.0
         self._more = True  # work lists may hold something from before the last stop
         self._waiters: list[_Waiter] = []
+        writer.add_listener(self._committed)
         self._beat = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
 
@@ -157,6 +162,10 @@ class Indexer:
         self._events.put(None)
         if self._thread.is_alive():
             self._thread.join(5.0)
+
+    def _committed(self, clock: int, _: object) -> None:
+        """On the writer's thread, before the job's future resolves. A job that changed nothing has no clock."""
+        self.clock = clock
 
     def is_alive(self) -> bool:
         """Whether the thread runs and took an event or a tick within the last half minute."""
@@ -200,15 +209,12 @@ class Indexer:
             self._waiters.remove(waiter)
             waiter.future.set_exception(LookupError("the workspace is not watched any more"))
 
-    def wait_synced(self, root: int, *, semantic: bool) -> tuple[Future[int], Callable[[], None]]:
-        """-> (future of the clock, what is to be called once every earlier change has been handed in as `Scanned`)."""
-        waiter = _Waiter(root, semantic, Future())
+    def wait_synced(self, root: int, barrier: Barrier, *, semantic: bool) -> Future[int]:
+        """-> the clock, once all that changed before now is in the index (and embedded)."""
+        waiter = _Waiter(root, semantic, Future(), barrier)
         self._waiters.append(waiter)
-
-        def passed() -> None:
-            self.post(Call(lambda: self._barrier_passed(waiter)))
-
-        return waiter.future, passed
+        self._raise_barrier(waiter)
+        return waiter.future
 
     def reindex_model(self, reason: str = "model") -> None:
         """Every unit's recipe or model is another: queue all of them again."""
@@ -279,8 +285,11 @@ class Indexer:
         for change in event.changes:
             self._sequence += 1
             root.changed(change, self._sequence, digests.get(change.path, b""), now, urgent=urgent)
-        if event.complete:
+        if event.complete and not root.crawled:
             root.crawled = True
+            for waiter in self._waiters:
+                if waiter.root == root.id and waiter.sequence < 0:
+                    self._raise_barrier(waiter)
 
     def _digests(self, root: int, paths: list[str]) -> dict[str, bytes]:
         """Of the last known bytes of files that are gone: a moved file is recognised by them."""
@@ -384,12 +393,11 @@ class Indexer:
         if self._subscriber is not None:
             for root_id in {work.root for work in step.work}:
                 n_files = sum(1 for root, _ in step.sequences if root == root_id)
-                self._subscriber.indexed(root_id, outcome.clock, n_files, outcome.changes)
+                self._subscriber.indexed(root_id, self.clock, n_files, outcome.changes)
                 if (root := self.roots.get(root_id)) is not None:
                     self._subscriber.progress(root_id, root.done, root.total)
 
     def _count(self, outcome: Outcome) -> None:
-        self.clock = max(self.clock, outcome.clock)
         for name in ("changes", "early_cutoffs", "truncated", "hits", "misses", "attached"):
             self.counters[name] += getattr(outcome, name)
         self.levels.update(outcome.levels)
@@ -416,8 +424,13 @@ class Indexer:
 
     # --- sync ---------------------------------------------------------------------------------------------------------
 
+    def _raise_barrier(self, waiter: _Waiter) -> None:
+        waiter.barrier(lambda: self.post(Call(lambda: self._barrier_passed(waiter))))
+
     def _barrier_passed(self, waiter: _Waiter) -> None:
-        waiter.sequence = self._sequence
+        root = self.roots.get(waiter.root)
+        if root is not None and root.crawled:  # else again once it is: a barrier before the first crawl says nothing
+            waiter.sequence = self._sequence
 
     def _release_waiters(self) -> None:
         for waiter in list(self._waiters):

@@ -18,6 +18,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -97,7 +98,7 @@ class Daemon:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    async def serve(self, listener: Listener) -> None:
+    async def serve(self, listener: Listener, hung_up: threading.Event) -> None:
         """Answer, watch and index until the process is told to end."""
         self._loop = asyncio.get_running_loop()
         stop = asyncio.Event()
@@ -110,6 +111,8 @@ class Daemon:
         background = asyncio.create_task(self._measure_lag())
         await asyncio.to_thread(self._begin)
         self.is_ready = True
+        if hung_up.is_set():
+            self._hang_up()
         notify_manager("READY=1\nSTATUS=watching")
         log.info("codegraphd answers on %s", self.paths.socket)
         await stop.wait()
@@ -120,9 +123,10 @@ class Daemon:
 
     def _begin(self) -> None:
         self.indexer.start()
-        # The model's process is started on the indexer's thread: a child dies with the thread that started it.
-        self.indexer.call(self._begin_model).result()
         self.workspaces.start()
+        self.indexer.call(
+            self._begin_model
+        ).result()  # after the roots: their files are what the model's texts are from
         gc.collect()
         gc.freeze()  # what lives from here on need not be walked again: pauses of the loop stay short
 
@@ -226,9 +230,9 @@ class Daemon:
         result: Future[int] = Future()
 
         def begin() -> None:
-            future, passed = self.indexer.wait_synced(root, semantic=semantic)
+            barrier = functools.partial(self.workspaces.watcher.barrier, root_id=root)
+            future = self.indexer.wait_synced(root, barrier, semantic=semantic)
             future.add_done_callback(functools.partial(_hand_on, result))
-            self.workspaces.watcher.barrier(passed, root)
 
         self.indexer.call(begin)
         return result
@@ -356,6 +360,8 @@ class _Subscriber:
 def run(paths: Paths, config: Config) -> int:
     """The daemon in the foreground. -> exit status: 0 ended as told, 1 could not start (one line says why)."""
     _log_to_stderr(config)
+    hung_up = threading.Event()  # until the loop takes the signal: by default it would end the process
+    signal.signal(signal.SIGHUP, lambda *_: hung_up.set())
     try:
         lock = acquire_lock(paths)
     except PathError as error:
@@ -368,7 +374,7 @@ def run(paths: Paths, config: Config) -> int:
         except (PathError, StoreError, OSError) as error:
             print(f"codegraphd: {error}", file=sys.stderr)  # noqa: T201
             return 1
-        asyncio.run(daemon.serve(listener))
+        asyncio.run(daemon.serve(listener, hung_up))
     finally:
         lock.release()
     return 0

@@ -107,7 +107,8 @@ def install(service: Service) -> list[str]:
         _launchctl("bootstrap", _domain(), service.files[0])
     else:
         _systemctl("daemon-reload")
-        _systemctl("enable", "--now", f"{service.name}.socket")
+        _systemctl("enable", f"{service.name}.service")  # from the next login on it watches without being asked
+        _systemctl("start", f"{service.name}.socket")
     return written
 
 

@@ -29,15 +29,15 @@ class Workspaces:
     def __init__(self, store: Store, writer: Writer, indexer: Indexer, make_watcher: Callable[..., Watcher]) -> None:
         self._store, self._writer, self._indexer = store, writer, indexer
         self.watcher = make_watcher(self._scanned)
-        self.roots: dict[int, RootRecord] = {}
+        with store.snapshot() as view:  # known from the first moment: questions are answered before watching begins
+            self.roots: dict[int, RootRecord] = {root.id: root for root in view.roots()}
 
     def start(self) -> None:
         """Watch what was watched before; go on dropping what was being dropped."""
-        with self._store.snapshot() as view:
-            roots, dropping = view.roots(), view.dropping()
-        self.roots = {root.id: root for root in roots}
-        for root in roots:
+        for root in self.roots.values():
             self._begin(root)
+        with self._store.snapshot() as view:
+            dropping = view.dropping()
         for root_id in dropping:
             self._drop(root_id)
 

@@ -93,14 +93,14 @@ class Backlog:
             if entry is not None and unit not in self._waiting:
                 self._per_root[entry.root] -= 1
 
-    def put_back(self, units: Iterable[int], now: float) -> None:
-        """They came back without a vector: they wait again, as before."""
+    def put_back(self, units: Iterable[int]) -> None:
+        """They came back without a vector: they wait again, as if they had never been taken."""
         for unit in units:
             entry = self._in_flight.pop(unit, None)
             if entry is None or unit in self._waiting:
                 continue
-            self._per_root[entry.root] -= 1
-            self.add(unit, entry.root, entry.priority, now)
+            self._waiting[unit] = entry
+            heapq.heappush(self._heap, (entry.priority, unit))
 
     def raise_priority(self, units: Iterable[int], priority: int, now: float) -> None:
         for unit in units:

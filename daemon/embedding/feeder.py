@@ -91,7 +91,7 @@ class Feeder:
         due = [unit for when, unit in self._deferred if when <= now]
         if due:
             self._deferred = [(when, unit) for when, unit in self._deferred if when > now]
-            self.backlog.put_back(due, now)
+            self.backlog.put_back(due)
         self.pump(now)
 
     def pump(self, now: float) -> None:
@@ -246,7 +246,7 @@ class Feeder:
             self.backlog.finish(outcasts)
         else:
             self._quiet_until = now + RETRY_S
-        self.backlog.put_back([u for u in [*sent.units, *sent.followers] if u not in outcasts], now)
+        self.backlog.put_back([u for u in [*sent.units, *sent.followers] if u not in outcasts])
 
     def _finish(self, number: int, vectors: dict[bytes, Any]) -> None:
         sent = self._release(number)

@@ -77,7 +77,11 @@ class Lab:
             for path in gone:
                 if (file := view.file(ROOT, path)) is not None:
                     leaving.setdefault(file.digest, []).append(path)
-        parsed = [ParsedFile(path, stat_of(source), parse(path, source)) for path, source in edits.items() if source is not None]
+        parsed = [
+            ParsedFile(path, stat_of(source), parse(path, source))
+            for path, source in edits.items()
+            if source is not None
+        ]
         work = [Work(ROOT, parsed, gone, (), leaving)]
         outcomes = [self._step(work, patience)]
         while outcomes[-1].more:

@@ -26,7 +26,9 @@ imports = st.builds(
     st.sampled_from((*NAMES, "*")),
     st.none(),
 ) | st.builds(lambda module: f"import {DOTTED[module]}", st.sampled_from(MODULES))
-calls = st.builds(lambda name, n: f"{name}({n})", st.sampled_from((*NAMES, "pkg.a.f", "self.m", "a.Base")), st.integers(0, 2))
+calls = st.builds(
+    lambda name, n: f"{name}({n})", st.sampled_from((*NAMES, "pkg.a.f", "self.m", "a.Base")), st.integers(0, 2)
+)
 functions = st.builds(
     lambda name, argument, doc, call: f"def {name}({argument}):\n    {doc!r}\n    return {call}",
     st.sampled_from(("f", "g")),
@@ -95,7 +97,9 @@ class Edits(RuleBasedStateMachine):
     def reformat(self) -> None:
         """Comments and blank lines are nothing that the model sees."""
         before = len(self.lab.asked)
-        self.lab.edit({path: source.replace(b"\ndef ", b"\n\n# a word\ndef ") for path, source in self.lab.sources.items()})
+        self.lab.edit(
+            {path: source.replace(b"\ndef ", b"\n\n# a word\ndef ") for path, source in self.lab.sources.items()}
+        )
         assert len(self.lab.asked) == before
 
     @rule()
@@ -128,6 +132,10 @@ def test_any_edits_equal_a_fresh_build(machine: type[Edits], lab: Any, monkeypat
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+            max_examples=40,
+            stateful_step_count=12,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=True,
         ),
     )

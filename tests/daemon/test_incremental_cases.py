@@ -38,42 +38,35 @@ class Case:
 
 def read_cases(text: str) -> list[Case]:
     cases: list[Case] = []
-    body: list[str] = []
-    close: Any = None
-
-    def finish() -> None:
-        if close is not None:
-            close("\n".join(body).rstrip("\n") + "\n" if body else "")
-
-    for line in text.splitlines():
-        header = _HEADER.fullmatch(line)
-        if header is None:
-            body.append(line)
-            continue
-        finish()
-        body, close = [], None
-        word, rest = header.group(1), (header.group(2) or "").strip()
+    for word, rest, body in _sections(text):
         if word == "case":
             cases.append(Case(rest))
             continue
         case = cases[-1]
         if word == "depth":
             case.depth = int(rest)
-        elif word == "file":
-            path, moment = _moment(rest)
-            close = lambda text, c=case, p=path, m=moment: c.edits.setdefault(m, {}).__setitem__(p, text)
-        elif word == "delete":
-            path, moment = _moment(rest)
-            case.edits.setdefault(moment, {})[path] = None
         elif word == "move":
             source, _, target = rest.partition(" ")
             target, moment = _moment(target)
             case.moves.setdefault(moment, []).append((source, target))
+        elif word in ("file", "delete"):
+            path, moment = _moment(rest)
+            case.edits.setdefault(moment, {})[path] = body if word == "file" else None
         else:
-            into = case.embedded if word == "embedded" else case.spared
-            close = lambda text, i=into, m=int(rest): i.__setitem__(m, {line for line in text.splitlines() if line.strip()})
-    finish()
+            lines = {line for line in body.splitlines() if line.strip()}
+            (case.embedded if word == "embedded" else case.spared)[int(rest)] = lines
     return cases
+
+
+def _sections(text: str) -> list[tuple[str, str, str]]:
+    """(word, rest of the header, body) of each section; the blank lines before the next header are not the body's."""
+    sections: list[tuple[str, str, list[str]]] = []
+    for line in text.splitlines():
+        if (header := _HEADER.fullmatch(line)) is not None:
+            sections.append((header.group(1), (header.group(2) or "").strip(), []))
+        elif sections:
+            sections[-1][2].append(line)
+    return [(word, rest, "\n".join(body).rstrip("\n") + "\n" if body else "") for word, rest, body in sections]
 
 
 def _moment(path: str) -> tuple[str, int]:

@@ -147,7 +147,9 @@ def test_install_and_uninstall(manager: Path, tmp_path: Path, capsys: pytest.Cap
     units = sorted((tmp_path / "config" / "systemd" / "user").iterdir())
     assert [unit.suffix for unit in units] == [".service", ".socket"]
     name = units[0].stem
-    assert manager.read_text().splitlines()[:2] == ["--user daemon-reload", f"--user enable --now {name}.socket"]
+    assert manager.read_text().splitlines()[:3] == [
+        "--user daemon-reload", f"--user enable {name}.service", f"--user start {name}.socket",
+    ]  # fmt: skip
     assert "installed (systemd), socket inactive, service inactive" in capsys.readouterr().out
     assert main(["service"]) == 0
     assert main(["service", "install"]) == 0  # again: the same units
@@ -183,3 +185,77 @@ def test_status_never_wakes_the_manager(manager: Path, capsys: pytest.CaptureFix
         with pytest.raises(BlockingIOError):
             passive.accept()
     assert "stop" in manager.read_text()
+
+
+# --- with a real manager -------------------------------------------------------------------------------------------
+
+_IN_NAMESPACE = """
+set -e
+mount -t tmpfs none /run
+mkdir -p /run/systemd/system /run/user/0
+chmod 700 /run/user/0
+dbus-daemon --session --address=unix:path=/run/user/0/bus --fork
+/lib/systemd/systemd --user --log-target=null &
+for i in $(seq 100); do test -e /run/user/0/systemd/private && break; sleep 0.1; done
+cgd() { "$PYTHON" -m codegraphd.daemon "$@"; }
+pid() { systemctl --user show "codegraphd.service" -p MainPID --value; }
+set +e
+cgd service install > /dev/null; echo "install $?"
+cgd status 2> /dev/null; echo "status $?"
+cgd watch --wait "$HOME/ws" > /dev/null; echo "watch $?"
+first=$(pid)
+systemctl --user show codegraphd.service -p StatusText --value
+kill -9 "$first"
+cgd search --json --root "$HOME/ws" "parse the config" | grep -c parse_config
+cgd status > /dev/null; echo "status $?"
+test "$(pid)" != "$first" && echo another
+cgd stop > /dev/null; echo "stop $?"
+systemctl --user is-active codegraphd.socket codegraphd.service
+cgd status 2> /dev/null; echo "status $?"
+cgd start > /dev/null; echo "start $?"
+cgd service uninstall > /dev/null; echo "uninstall $?"
+cgd status 2> /dev/null; echo "status $?"
+"""
+
+
+def _own_cgroup() -> Path | None:
+    """A control group in which a manager of its own can be tried; None where that is not possible."""
+    needed = ("unshare", "dbus-daemon", "systemctl")
+    if os.geteuid() != 0 or not os.path.exists("/lib/systemd/systemd") or not all(map(shutil.which, needed)):
+        return None
+    made = Path("/sys/fs/cgroup/systemd") / f"codegraphd-test-{os.getpid()}"
+    try:
+        made.mkdir()
+    except OSError:
+        return None
+    return made
+
+
+def test_a_real_user_manager_runs_it(tmp_path: Path) -> None:
+    """Installed, started by the first client, fed, killed and started again, stopped with its socket, removed.
+
+    In namespaces of its own; needs root and a free systemd hierarchy, so it runs on few machines.
+    """
+    cgroup = _own_cgroup()
+    if cgroup is None:
+        pytest.skip("no systemd of one's own can be run here")
+    (tmp_path / "ws").mkdir()
+    (tmp_path / "ws" / "a.py").write_text("def parse_config(path):\n    return open(path)\n")
+    config = tmp_path / ".config" / "codegraphd" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[embedding]\nmodel = "hashing"\n')
+    enter = f'echo $$ > {cgroup}/cgroup.procs; exec unshare -mCpf --kill-child --mount-proc bash -c "$0"'
+    env = {
+        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHON": sys.executable, "XDG_RUNTIME_DIR": "/run/user/0",
+        "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/user/0/bus",
+    }  # fmt: skip
+    try:
+        command = ["bash", "-c", enter, _IN_NAMESPACE]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
+    finally:
+        for directory, _, _ in os.walk(cgroup, topdown=False):
+            os.rmdir(directory)
+    assert done.stdout.split("\n")[:-1] == [
+        "install 0", "status 3", "watch 0", "watching", "1", "status 0", "another", "stop 0", "inactive", "inactive",
+        "status 3", "start 0", "uninstall 0", "status 3",
+    ], done.stderr  # fmt: skip

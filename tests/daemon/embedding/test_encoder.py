@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import json
 from collections.abc import Sequence
@@ -27,11 +28,13 @@ def functions(*modules: ModuleType) -> list[str]:
     found = []
     for module in modules:
         source = inspect.getsource(module)
+        lines = source.splitlines(keepends=True)
         nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-        found += [ast.get_source_segment(source, node) or "" for node in nodes]
+        found += ["".join(lines[node.lineno - 1 : node.end_lineno]) for node in nodes]
     return found
 
 
+@functools.cache
 def texts() -> list[str]:
     import argparse
     import configparser
