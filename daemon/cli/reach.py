@@ -14,7 +14,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from codegraphd.daemon.cli import BAD_CONFIGURATION, DONE, NO_DAEMON, CommandError
 from codegraphd.daemon.cli.show import note, print_json
@@ -23,6 +23,9 @@ from codegraphd.ipc.errors import ClientError, PathError, Unreachable
 from codegraphd.ipc.lock import is_locked
 from codegraphd.ipc.paths import Paths, read_lock, secure_directory
 from codegraphd.ipc.version import VERSION
+
+if TYPE_CHECKING:
+    from codegraphd.daemon.config import Config
 
 START_S = 120.0  # a start that rebuilds an index takes that long; it answers as soon as the store is open
 STOP_S = 20.0
@@ -64,14 +67,9 @@ def tell_version(client: Client) -> None:
 
 def run_daemon() -> int:
     """`codegraphd run`."""
-    from codegraphd.daemon.config import ConfigError, load
-
     os.umask(0o077)  # what it writes is its user's alone
     paths = Paths.from_environment()
-    try:
-        config = load(paths.config)
-    except ConfigError as error:
-        raise CommandError(str(error), BAD_CONFIGURATION) from None
+    config = _check_configuration(paths)
     from codegraphd.daemon.loop import run
 
     return run(paths, config)
@@ -104,7 +102,9 @@ def stop(arguments: Namespace) -> int:
 
 
 def restart(arguments: Namespace) -> int:
-    end(Paths.from_environment())
+    paths = Paths.from_environment()
+    _check_configuration(paths)  # what runs is not ended for one that could not start
+    end(paths)
     return start(arguments)
 
 
@@ -114,12 +114,8 @@ def restart(arguments: Namespace) -> int:
 def launch(paths: Paths) -> Client:
     """Start the daemon, and connect once it answers. Raises CommandError (3, or 78 for a bad configuration)."""
     from codegraphd.daemon import service as services
-    from codegraphd.daemon.config import ConfigError, load
 
-    try:
-        load(paths.config)  # the service manager would only say that it failed
-    except ConfigError as error:
-        raise CommandError(str(error), BAD_CONFIGURATION) from None
+    _check_configuration(paths)  # the service manager would only say that the start failed
     service = services.service_of(paths)
     if service is not None and service.is_installed():
         try:
@@ -129,6 +125,15 @@ def launch(paths: Paths) -> Client:
             note(f"the service could not be started ({error}): starting codegraphd directly")
     with contextlib.closing(_Spawned(paths)) as spawned:
         return _wait_for(paths, spawned)
+
+
+def _check_configuration(paths: Paths) -> Config:
+    from codegraphd.daemon.config import ConfigError, load
+
+    try:
+        return load(paths.config)
+    except ConfigError as error:
+        raise CommandError(str(error), BAD_CONFIGURATION) from None
 
 
 class _Spawned:
