@@ -256,6 +256,6 @@ def test_a_real_user_manager_runs_it(tmp_path: Path) -> None:
         for directory, _, _ in os.walk(cgroup, topdown=False):
             os.rmdir(directory)
     assert done.stdout.split("\n")[:-1] == [
-        "install 0", "status 3", "watch 0", "watching", "found", "status 0", "another", "stop 0", "inactive", "inactive",
-        "status 3", "start 0", "uninstall 0", "status 3",
+        "install 0", "status 3", "watch 0", "watching", "found", "status 0", "another", "stop 0",
+        "inactive", "inactive", "status 3", "start 0", "uninstall 0", "status 3",
     ], done.stderr  # fmt: skip
