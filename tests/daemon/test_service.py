@@ -244,7 +244,7 @@ def test_a_real_user_manager_runs_it(tmp_path: Path) -> None:
     config = tmp_path / ".config" / "codegraphd" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text('[embedding]\nmodel = "hashing"\n')
-    enter = f'echo $$ > {cgroup}/cgroup.procs; exec unshare -mCpf --kill-child --mount-proc bash -c "$0"'
+    enter = f'echo $$ > {cgroup}/cgroup.procs; exec unshare -mpf --kill-child --mount-proc bash -c "$0"'
     env = {
         "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHON": sys.executable, "XDG_RUNTIME_DIR": "/run/user/0",
         "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/user/0/bus",
