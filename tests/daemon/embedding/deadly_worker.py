@@ -21,9 +21,7 @@ WORDS = dict(zip(["hang", "exit", "kill", "raise", "garbage", "torn", "nan", "sl
 class Tokens(HashingTokens):
     def encode(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
         orders = [[WORDS[word] for word in text.split() if word in WORDS] for text in texts]
-        return [
-            (order or ids, cut) for order, (ids, cut) in zip(orders, super().encode(texts), strict=True)
-        ]
+        return [(order or ids, cut) for order, (ids, cut) in zip(orders, super().encode(texts), strict=True)]
 
 
 class Backend(HashingBackend):
@@ -58,7 +56,7 @@ class Backend(HashingBackend):
 
 
 if __name__ == "__main__":
-    process.open_tokens = lambda info: Tokens(info)
+    process.open_tokens = Tokens
     process.open_backend = lambda info, *_: Backend(info)
     streams = process.child_streams()
     OUTBOX = streams[1]

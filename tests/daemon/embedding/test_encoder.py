@@ -108,9 +108,7 @@ def test_minilm_is_faithful(
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_minilm_is_faithful_on_other_devices(
-    mini: tuple[ModelInfo, np.ndarray], device: str, tmp_path: Path
-) -> None:
+def test_minilm_is_faithful_on_other_devices(mini: tuple[ModelInfo, np.ndarray], device: str, tmp_path: Path) -> None:
     has = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
     if not has:
         pytest.skip(f"this machine has no {device} device")
@@ -157,7 +155,7 @@ def test_the_cut_before_the_tokenizer_is_exact(mini: tuple[ModelInfo, np.ndarray
         assert is_cut == bool(expect.overflowing)
 
 
-# --- small models of each kind, written as their authors ship them -----------------------------------------------------
+# --- small models of each kind, written as their authors ship them ---------------------------------------------------
 
 TINY: dict[str, Any] = {
     "hidden_size": 32,
@@ -170,7 +168,7 @@ TINY: dict[str, Any] = {
 
 
 def write_tiny(directory: Path, kind: str) -> Path:
-    """A model with random weights. BERT kinds have a tokenizer.json or just vocab.txt, RoBERTa kinds vocab and merges."""
+    """A model with random weights, with the tokenizer files that its authors would ship."""
     import transformers
     from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
 
@@ -217,7 +215,7 @@ def write_tiny(directory: Path, kind: str) -> Path:
     with torch.no_grad():  # layer norms begin as ones and zeros, which would hide a mix-up
         for name, parameter in model.named_parameters():
             if "LayerNorm" in name:
-                parameter += torch.randn_like(parameter) * 0.2
+                parameter.add_(torch.randn_like(parameter) * 0.2)
     model.save_pretrained(directory)
     return directory
 
