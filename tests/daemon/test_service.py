@@ -239,6 +239,7 @@ def test_a_real_user_manager_runs_it(tmp_path: Path) -> None:
     cgroup = _own_cgroup()
     if cgroup is None:
         pytest.skip("no systemd of one's own can be run here")
+    before = set(cgroup.parent.iterdir())
     (tmp_path / "ws").mkdir()
     (tmp_path / "ws" / "a.py").write_text("def parse_config(path):\n    return open(path)\n")
     config = tmp_path / ".config" / "codegraphd" / "config.toml"
@@ -253,8 +254,9 @@ def test_a_real_user_manager_runs_it(tmp_path: Path) -> None:
         command = ["bash", "-c", enter, _IN_NAMESPACE]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
     finally:
-        for directory, _, _ in os.walk(cgroup, topdown=False):
-            os.rmdir(directory)
+        for group in set(cgroup.parent.iterdir()) - before | {cgroup}:  # the manager makes some beside its own
+            for directory, _, _ in os.walk(group, topdown=False):
+                os.rmdir(directory)
     assert done.stdout.split("\n")[:-1] == [
         "install 0", "status 3", "watch 0", "watching", "found", "status 0", "another", "stop 0",
         "inactive", "inactive", "status 3", "start 0", "uninstall 0", "status 3",
