@@ -9,13 +9,15 @@ environment) and `TYPESCRIPT` (sources that npm packages ship).
 What is compared. An occurrence of a symbol that the project itself defines, in an innermost unit of ours, is a
 relation from that unit to the unit that begins at the definition. References of a unit to itself, to what it contains
 and to what contains it are left out, as are symbols that are no function, method, class or type (variables, fields,
-modules). A constructor counts as its class. Our side has no word for a mere mention (`callback=load`), so recall is
-over occurrences that are called or made (followed by an opening bracket), inherited from (in the header of a class) or
-decorate, and over imports inside of units; precision takes any occurrence of theirs for a confirmation.
+modules). A constructor counts as its class. Occurrences whose text is neither the symbol's name nor a name that the
+file itself gives are left out: for some projects scip-python gives a wrong symbol to most of them. Our side has no word
+for a mere mention (`callback=load`), so recall is over occurrences that are called or made (followed by an opening
+bracket), inherited from (in the header of a class) or decorate, and over imports inside of units; precision takes any
+occurrence of theirs for a confirmation.
 
   precision   of our STRONG and CRITICAL edges (less containment and declarations), those that the indexer has too.
-              An edge from a line where the indexer knows no definition of that name at all is `unjudged`: counted
-              wrong in "strict", left out in "judged"
+              An edge by a name of which the indexer knows nothing (an import that it cannot follow) is `unjudged`:
+              counted wrong in "strict", left out in "judged"
   recall      of their relations, those that we have at any strength; names that are matched when asked count where
               the name is matched to that unit
 """
@@ -42,11 +44,12 @@ from codegraphd.daemon.graph.projects import is_project, project_bindings
 from codegraphd.daemon.graph.resolve import Memo, Resolution, definitions, resolve
 from codegraphd.store.records import Facts, FileRecord, Stat, UnitRecord
 
-PYTHON = ("rich", "networkx", "watchdog")
+PYTHON = ("rich", "jinja2", "click", "watchdog")
 TYPESCRIPT = ("rxjs@7.8.2", "immer", "@reduxjs/toolkit", "@tanstack/query-core")
 INDEXERS = ("@sourcegraph/scip-python@0.6.6", "@sourcegraph/scip-typescript")
 
 _DEFINITION, _IMPORT = 1, 2
+_ALIAS = re.compile(r"\bas\s+([\w$]+)|\bimport\s+([\w$]+)\s+from|([\w$]+)\s*(?::[^=\n]*)?=[^=]")
 _CALLABLE = re.compile(r"^\s*(?:<[^<>()]*>)?\s*\(")
 
 
@@ -212,6 +215,10 @@ class Project:
         record = self.records[id_]
         return record.parent if record.unit.kind == "constructor" and record.parent else id_
 
+    def place(self, id_: int) -> tuple[str, str]:
+        record = self.records[id_]
+        return record.path, record.unit.qualname
+
     def above(self, id_: int) -> set[int]:
         """A unit and all that contains it."""
         found = set()
@@ -267,18 +274,24 @@ def compare(name: str, root: Path, index: dict[str, list[Occurrence]], languages
         if path not in project.files:
             continue
         lines = project.sources[path]
+        aliases = {name for found in _ALIAS.findall("\n".join(lines)) for name in found}
         for o in occurrences:
             if o.roles & _DEFINITION or o.line >= len(lines):
                 continue
             source = project.at(path, o.line + 1)
             if not source:
                 continue
-            known_names.add((source, lines[o.line][o.start : o.end]))
+            text = lines[o.line][o.start : o.end]
             target = targets.get(_symbol(path, o), 0)
+            if target and not _is_named(project, target, text, aliases):
+                continue  # the indexer's mistake: scip-python takes `nx.set_node_attributes` for `selfloop_edges`
+            if target or not o.symbol.startswith("local"):
+                known_names.add((source, text))
             if not target or target in project.above(source) or source in project.above(target):
                 continue
             theirs[source, target] = f"{path}:{o.line + 1}"
-            if _is_wanted(project, source, target, lines, o):
+            is_own = project.place(source) == project.place(target)  # an overload of itself
+            if not is_own and _is_wanted(project, source, target, lines, o):
                 wanted.add((source, target))
     ours: dict[tuple[int, int], str] = {}
     by_name: set[tuple[int, int]] = set()
@@ -330,6 +343,11 @@ def compare(name: str, root: Path, index: dict[str, list[Occurrence]], languages
         else:
             row.missed.append(f"{theirs[source, target]} {label((source, target))}")
     return row
+
+
+def _is_named(project: Project, target: int, text: str, aliases: set[str]) -> bool:
+    """Whether a text can stand for a unit: its name, or a name that the file gives to something else."""
+    return text in {project.records[target].unit.name, "super", "constructor", "__init__", "cls"} or text in aliases
 
 
 def _symbol(path: str, o: Occurrence) -> tuple[str, str]:

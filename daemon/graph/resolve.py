@@ -14,6 +14,7 @@ neither.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ from codegraphd.daemon.graph.resolve_c import CRules
 from codegraphd.daemon.graph.resolve_dotted import CSharpRules, JavaRules
 from codegraphd.daemon.graph.resolve_go import GoRules
 from codegraphd.daemon.graph.resolve_js import JsRules
-from codegraphd.daemon.graph.resolve_names import NOTHING, Memo, Names, Rules, Target, View
+from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Memo, Names, Rules, Target, View
 from codegraphd.daemon.graph.resolve_python import PythonRules
 from codegraphd.daemon.graph.resolve_rust import RustRules
 from codegraphd.store.records import Binding, Edge, Facts, FileRecord, Reference, Strength, UnitRecord
@@ -52,6 +53,8 @@ RULES: dict[str, Rules] = {
     "c": CRules(),
 }
 _CRITICAL = frozenset({"inherit", "implement", "decorate", "declare", "contain"})
+_BRACKET = re.compile(r"[<\[]")
+_PARAMETER = re.compile(r"\s*(?:(?:const|in|out|typename|class)\b\s*|\.\.\.\s*)*([^\W\d]\w*)")
 # Where the header of a unit is looked up: outside of the unit.
 _HEADER = frozenset({"inherit", "implement", "decorate"})
 
@@ -137,6 +140,7 @@ class _Found:
         self._family, self._names = family, names
         self._edges: dict[int, dict[tuple[int, str], int]] = {}  # unit -> (target, kind) -> order of first use
         self._mentions: dict[int, set[tuple[str, str, str]]] = {}
+        self._parameters: dict[int, frozenset[str]] = {}  # index of unit -> its type parameters
         self._known: dict[tuple[int, str, str, str, bool], Target] = {}
 
     def add(self, source: int, target: int, kind: str, order: int) -> None:
@@ -166,10 +170,23 @@ class _Found:
         names = self._names
         if ref.receiver or (ref.scope and not (ref.kind == "type" and ref.scope == "?")):
             return names.scoped(at, ref.scope, ref.name, ref.receiver)
+        if ref.kind == "type" and self._is_parameter(ref.source, ref.name):
+            return EXTERNAL  # `T` of `class Box<T>` denotes nothing, whatever bears that name elsewhere
         target = names.bare(at, ref.name)
         if ref.kind == "decorate" and target == NOTHING and names.rules.decorator_suffix:
             return names.bare(at, ref.name + names.rules.decorator_suffix)
         return target
+
+    def _is_parameter(self, source: int, name: str) -> bool:
+        """Whether a name is a type parameter of a unit around a place."""
+        while source != -1:
+            unit = self._names.units[source].unit
+            if source not in self._parameters:
+                self._parameters[source] = type_parameters(unit.signature, unit.name)
+            if name in self._parameters[source]:
+                return True
+            source = unit.parent
+        return False
 
     def resolution(self) -> Resolution:
         edges = {}
@@ -184,3 +201,35 @@ class _Found:
             )
         mentions = {source: tuple(sorted(found)) for source, found in self._mentions.items()}
         return Resolution(edges, mentions, frozenset(self._names.keys))
+
+
+def type_parameters(signature: str, name: str) -> frozenset[str]:
+    """The type parameters that a signature declares: `Box<T extends A>`, `<K, V> void f()`, `impl<T>`, `f[T any]`."""
+    if "<" not in signature and "[" not in signature:
+        return frozenset()
+    for match in _BRACKET.finditer(signature):
+        before = signature[: match.start()].rstrip()
+        own = before.endswith(name) and not before[: -len(name)][-1:].isidentifier()
+        if own or (match[0] == "<" and (match.start() > len(before) or before.endswith(("impl", "template", "=")))):
+            return frozenset(_declared(signature, match.end()))
+        return frozenset()
+    return frozenset()
+
+
+def _declared(signature: str, at: int) -> Iterable[str]:
+    """The names at the head of each part of a bracket that was opened before `at`."""
+    depth, start = 0, at
+    for end in range(at, len(signature)):
+        char = signature[end]
+        if char == ">" and signature[end - 1] in "-=":  # an arrow
+            continue
+        if char in ",>]" and not depth:
+            if match := _PARAMETER.match(signature, start, end):
+                yield match[1]
+            if char != ",":
+                return
+            start = end + 1
+        elif char in "<[({":
+            depth += 1
+        elif char in ">])}":
+            depth -= 1

@@ -15,6 +15,7 @@ import pytest
 
 from codegraphd.daemon.analysis.parse import parse
 from codegraphd.daemon.graph.projects import is_project, project_bindings
+from codegraphd.daemon.graph.resolve import type_parameters
 
 CASES = Path(__file__).parents[2] / "data" / "resolve"
 
@@ -82,6 +83,26 @@ def test_a_name_that_appears_resolves_those_that_missed_it(world: Any) -> None:
     project(world, {"b.py": "def load():\n    pass\n"})
     assert world.edges() == {"a.py:f -> b.py:load call strong"}
     assert sorted(world.resolved) == ["a.py", "b.py"]
+
+
+@pytest.mark.parametrize(
+    ("signature", "name", "expect"),
+    [
+        ("export interface Box<T, Id extends Key<T> = Key>", "Box", {"T", "Id"}),
+        ("public <K, V> Map<K, V> f(K key)", "f", {"K", "V"}),
+        ("public List<Item> get()", "get", set()),
+        ("impl<T: Into<Item>> Foo<T>", "Foo", {"T"}),
+        ("fn gen<S: Fn(Item) -> Other, const N: usize>(s: S)", "gen", {"S", "N"}),
+        ("func Gen[T any, U Item](x T)", "Gen", {"T", "U"}),
+        ("template<typename T, class... Rest> T gen(T x)", "gen", {"T", "Rest"}),
+        ("class Box[T](Base)", "Box", {"T"}),
+        ("def f(x: list[Item])", "f", set()),
+        ("const f = <T,>(x: T)", "f", {"T"}),
+        ("func (s *Set[Item]) Add(x Item)", "Add", set()),
+    ],
+)
+def test_type_parameters(signature: str, name: str, expect: set[str]) -> None:
+    assert type_parameters(signature, name) == expect
 
 
 def test_an_edited_body_resolves_nobody_else(world: Any) -> None:
