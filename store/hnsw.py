@@ -10,8 +10,6 @@ Changes reach the graph behind: until then their units are `waiting`, hidden fro
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import threading
@@ -22,6 +20,7 @@ import hnswlib
 import numpy as np
 import numpy.typing as npt
 
+from codegraphd.store import seals
 from codegraphd.store.compress import Vector
 
 _MAGIC: Final = "codegraphd hnsw"
@@ -114,26 +113,22 @@ class Graph:
             }  # fmt: skip
         if (size := os.stat(temporary).st_size) != expected:
             raise OSError(f"{temporary}: {size} bytes of {expected} were written")
-        seal["sha256"] = _digest(temporary)
-        _flush(temporary)
+        seal["sha256"] = seals.digest_of(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
-        note = os.path.join(directory, _SEAL)
-        with open(note + ".new", "w", encoding="utf-8") as file:
-            json.dump(seal, file)
-        _flush(note + ".new")
-        os.replace(note + ".new", note)
+        seals.write(os.path.join(directory, _SEAL), seal)
 
     @classmethod
     def load(cls, directory: str, store_id: str, dim: int) -> tuple[Graph, int, list[int]] | None:
         """The saved graph and the clock it is valid for; None where there is none that can be trusted."""
         path = os.path.join(directory, _FILE)
+        seal = seals.read(os.path.join(directory, _SEAL))
+        wanted = {"magic": _MAGIC, "format": _FORMAT, "store": store_id, "dim": dim}
+        if any(seal.get(name) != value for name, value in wanted.items()):
+            return None
         try:
-            with open(os.path.join(directory, _SEAL), encoding="utf-8") as file:
-                seal = json.load(file)
-            wanted = {"magic": _MAGIC, "format": _FORMAT, "store": store_id, "dim": dim}
-            if any(seal.get(name) != value for name, value in wanted.items()):
-                return None
-            if seal["sha256"] != _digest(path):
+            if seal["sha256"] != seals.digest_of(path):
                 log.warning("%s: not as it was saved; it is built again", path)
                 return None
             graph = cls.__new__(cls)
@@ -163,13 +158,3 @@ def remove(directory: str) -> None:
     for name in (_SEAL, _FILE):
         if os.path.exists(path := os.path.join(directory, name)):
             os.remove(path)
-
-
-def _digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: str) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())

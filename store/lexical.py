@@ -13,34 +13,38 @@ seal, or unlike it, is built again; one with it catches up from the journal.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import itertools
 import logging
 import math
 import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import tantivy
 
+from codegraphd.store import seals
 from codegraphd.store.journal import Delta
-from codegraphd.store.overlay import AVERAGE, BOOSTS, FIELDS, Entry, Overlay, path_words
-from codegraphd.store.records import KINDS, LANGUAGES, UnitRecord, Where, Words
+from codegraphd.store.overlay import AVERAGE, FIELDS, Overlay
+from codegraphd.store.records import KINDS, LANGUAGES, Where
 from codegraphd.store.snapshot import Snapshot
 from codegraphd.store.tables import text_of
+from codegraphd.store.word_query import document_of, entry_of, make_entry, query_for, schema, text_for
 
 COMMIT_UNITS: Final = 1_000
 QUIET_S: Final = 1.0
 LATEST_S: Final = 5.0
 RETRY_S: Final = 30.0
+MOST_FAILURES: Final = 3
 _VERSION = 1
 _HEAP_BYTES = 20_000_000
-_REBUILD_UNITS = 20_000  # between two commits while everything is built again
-_SEAL = "seal.json"
+_REBUILD_UNITS = 5_000  # between two commits while everything is built again
 _EVERYWHERE = Where()
+
+Snapshots = Callable[[], AbstractContextManager[Snapshot]]
 
 log = logging.getLogger(__name__)
 
@@ -48,22 +52,26 @@ log = logging.getLogger(__name__)
 class WordIndex:
     """Thread-safe. `apply` is for the writer's thread, `query` for any."""
 
-    def __init__(self, directory: str, *, behind: bool = True) -> None:
-        """`behind`: commit on a thread of its own; else only `commit` does."""
+    def __init__(self, directory: str, *, behind: bool = True, snapshots: Snapshots | None = None) -> None:
+        """`behind`: commit on a thread of its own; else only `commit` does.
+
+        `snapshots` (`Store.snapshot`): with it that thread also builds a broken index again.
+        """
         self.directory = directory
         # Not ready, with a problem: the files are broken, answers come from the overlay alone; `open_or_rebuild` mends
         # it. Ready, with a problem: it cannot be written now; the overlay grows until that is over.
         self.is_ready = False
         self.problem: str | None = None
-        self._behind = behind
+        self._behind, self._snapshots = behind, snapshots
         self._path = os.path.join(directory, "index")
+        self._seal_path = os.path.join(directory, "seal.json")
         self._lock = threading.Lock()  # overlay, searcher and the figures
         self._commit_lock = threading.Lock()  # the files
         self._wake = threading.Condition(self._lock)
         self._overlay = Overlay()
         self._index: Any = None
         self._searcher: Any = None
-        self._schema = _schema()
+        self._schema = schema()
         self._clock = 0  # of the newest delta applied
         self._store_id = ""
         self._lengths = [0] * len(FIELDS)  # words put into the index, by field, and the units that they came from
@@ -72,6 +80,7 @@ class WordIndex:
         self._is_sealed = False
         self._is_in_memory = False  # the directory cannot be written
         self._retry_at = 0.0  # after a commit that failed
+        self._n_failures = 0  # in a row
         self._is_closed = False
         self._changed_at = 0.0
         self._waiting_since = 0.0
@@ -95,7 +104,7 @@ class WordIndex:
                 self._catch_up(snapshot, touched.words, touched.deleted)
             with self._lock:
                 self._clock = max(self._clock, snapshot.clock)
-                self.is_ready, self.problem = True, None
+                self.is_ready, self.problem, self._n_failures = True, None, 0
         if self._behind and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="words-commit", daemon=True)
             self._thread.start()
@@ -119,7 +128,7 @@ class WordIndex:
             if not (delta.words or delta.deleted):
                 return
             for unit, words in delta.words.values():
-                self._overlay.put(unit.id, _entry(unit, words))
+                self._overlay.put(unit.id, entry_of(unit, words))
             for id_ in delta.deleted:
                 self._overlay.delete(id_)
             self._changed_at = time.monotonic()
@@ -133,7 +142,7 @@ class WordIndex:
 
         `terms` are words as `Words` has them. Scores are comparable inside of one answer.
         """
-        words = list(dict.fromkeys(_text(term) for term in terms if term))
+        words = list(dict.fromkeys(text_for(term) for term in terms if term))
         if not words or k <= 0:
             return []
         with self._lock:
@@ -160,7 +169,7 @@ class WordIndex:
         self, searcher: Any, words: list[str], k: int, where: Where, hidden: frozenset[int]
     ) -> list[tuple[int, float]]:
         """Hits of the index alone, without `hidden`; asks for more until `k` are left or there are no more."""
-        query = _query(self._schema, words, where)
+        query = query_for(self._schema, words, where)
         limit = k if where.keep is None else 4 * k
         while True:
             hits = searcher.search(query, limit, count=False).hits
@@ -193,7 +202,8 @@ class WordIndex:
                 "documents": searcher.num_docs if searcher is not None else 0,
                 "segments": searcher.num_segments if searcher is not None else 0,
                 "pending": len(self._overlay),
-                "bytes": sum(size for _, size in _files(self._path)),
+                "in_memory": self._is_in_memory,
+                "bytes": sum(size for _, size in seals.files_in(self._path)),
             }
 
     # --- behind ------------------------------------------------------------------------------------------------------
@@ -216,16 +226,18 @@ class WordIndex:
                     self._index.reload()
                     self._searcher = self._index.searcher()
                     self._overlay.forget(batch)
-                    self.problem = None
+                    self.problem, self._n_failures = None, 0
             except BaseException as error:  # tantivy's panics are no Exception
-                if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                    raise
+                _let_pass(error)
                 # A full disk, say. Nothing is lost: the overlay keeps answering, and it is tried again.
                 log.warning("%s: the word index could not be committed: %s", self._path, error)
                 with self._lock:
                     self._lengths, self._n_put, self._max_id = before
                     self.problem = f"{self._path}: cannot be written: {error}"
                     self._retry_at = time.monotonic() + RETRY_S
+                    self._n_failures += 1
+                    if self._n_failures >= MOST_FAILURES:  # no passing trouble: its folder is gone, say
+                        self.is_ready = False
                 return 0
             return len(batch)
 
@@ -236,10 +248,21 @@ class WordIndex:
                     self._wake.wait(self._patience())
                 if self._is_closed:
                     return
-            if self._overlay:
+            if not self.is_ready:
+                self._mend()
+            elif self._overlay:
                 self.commit()
             else:
                 self._seal()
+
+    def _mend(self) -> None:
+        assert self._snapshots is not None
+        try:
+            with self._snapshots() as snapshot:
+                self.open_or_rebuild(snapshot)
+        except Exception:
+            log.exception("%s: the word index cannot be built again now", self._path)
+            self._retry_at = time.monotonic() + RETRY_S
 
     def _is_due(self) -> bool:
         return self._due_at() <= time.monotonic()
@@ -251,7 +274,7 @@ class WordIndex:
     def _due_at(self) -> float:
         """When the thread has something to do next; infinity: after the next change."""
         if not self.is_ready:
-            return math.inf
+            return self._retry_at if self.problem and self._snapshots is not None else math.inf
         if not self._overlay:
             return math.inf if self._is_sealed or self.problem else self._changed_at + QUIET_S
         if len(self._overlay) >= COMMIT_UNITS:
@@ -276,10 +299,10 @@ class WordIndex:
                 writer.delete_documents_by_term("id", id_)
             if entry.is_deleted:
                 continue
-            texts = (entry.name, entry.doc, entry.body, path_words(entry.path))
-            writer.add_document(_document(id_, entry, texts))
-            for at, text in enumerate(texts):
-                self._lengths[at] += text.count(" ") + 1 if text else 0
+            document, lengths = document_of(id_, entry)
+            writer.add_document(document)
+            for at, length in enumerate(lengths):
+                self._lengths[at] += length
             self._n_put += 1
             self._max_id = max(self._max_id, id_)
 
@@ -287,21 +310,17 @@ class WordIndex:
 
     def _open(self, snapshot: Snapshot) -> int | None:
         """Open the sealed index. The clock that it is valid for; None: there is none to be trusted."""
+        seal = seals.read(self._seal_path)
+        if (seal.get("version"), seal.get("store")) != (_VERSION, snapshot.store_id):
+            return None
         try:
-            with open(os.path.join(self.directory, _SEAL), encoding="utf-8") as file:
-                seal = json.load(file)
-            if (seal["version"], seal["store"]) != (_VERSION, snapshot.store_id):
-                return None
-            if seal["files"] != _digests(self._path):
+            if seal["files"] != seals.digests_in(self._path):
                 log.warning("%s: the word index is not as it was sealed", self._path)
                 return None
             index = tantivy.Index(self._schema, path=self._path, reuse=True)
             searcher = index.searcher()
-        except FileNotFoundError:
-            return None
         except BaseException as error:
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                raise
+            _let_pass(error)
             log.warning("%s: the word index cannot be opened: %s", self._path, error)
             return None
         with self._lock:
@@ -311,34 +330,39 @@ class WordIndex:
         return int(seal["clock"])
 
     def _rebuild(self, snapshot: Snapshot) -> None:
+        try:
+            self._build(snapshot, in_memory=False)
+        except BaseException as error:
+            _let_pass(error)
+            log.warning("%s: cannot be written, the word index is kept in memory: %s", self._path, error)
+            self._build(snapshot, in_memory=True)
+
+    def _build(self, snapshot: Snapshot, *, in_memory: bool) -> None:
         with self._lock:
             self.is_ready = False
             self._index = self._searcher = None
             self._lengths, self._n_put, self._max_id = [0] * len(FIELDS), 0, 0
-        try:
-            self._is_in_memory = False
+            self._is_in_memory = in_memory
+        if in_memory:
+            self._index = tantivy.Index(self._schema)
+        else:
             self._unseal()
             shutil.rmtree(self._path, ignore_errors=True)
             os.makedirs(self._path, mode=0o700)
-            index = tantivy.Index(self._schema, path=self._path, reuse=False)
-        except (OSError, ValueError) as error:
-            log.warning("%s: cannot be written, the word index is kept in memory: %s", self._path, error)
-            index, self._is_in_memory = tantivy.Index(self._schema), True
-        self._index = index
+            self._index = tantivy.Index(self._schema, path=self._path, reuse=False)
         units = iter(snapshot.all_words())
-        is_more = True
-        while is_more:
-            is_more = False
+        while True:
+            some = list(itertools.islice(units, _REBUILD_UNITS))
+            if not some:
+                return
             with self._writing() as writer:
-                for n, (id_, head, words) in enumerate(units, 1):
-                    entry = _entry_of(head.root, LANGUAGES[head.language], KINDS[head.kind], words, text_of(head.path))
+                for id_, head, words in some:
+                    language, kind = LANGUAGES[head.language], KINDS[head.kind]
+                    entry = make_entry(head.root, language, kind, words, text_of(head.path))
                     self._put_all(writer, ((id_, entry),))
-                    if n == _REBUILD_UNITS:
-                        is_more = True
-                        break
             with self._lock:
-                index.reload()
-                self._searcher = index.searcher()
+                self._index.reload()
+                self._searcher = self._index.searcher()
 
     def _catch_up(self, snapshot: Snapshot, changed: frozenset[int], deleted: frozenset[int]) -> None:
         for id_ in changed | deleted:
@@ -349,7 +373,7 @@ class WordIndex:
                 if unit is None or words is None:
                     self._overlay.delete(id_)
                 else:
-                    self._overlay.put(id_, _entry(unit, words))
+                    self._overlay.put(id_, entry_of(unit, words))
 
     def _seal(self) -> None:
         """Say beside the index what it is and that it is whole. Nothing when something waits or is wrong."""
@@ -365,100 +389,26 @@ class WordIndex:
                     "lengths": self._lengths, "put": self._n_put, "max_id": self._max_id,
                 }  # fmt: skip
             try:
-                seal["files"] = _digests(self._path)
-                temporary = os.path.join(self.directory, _SEAL + ".new")
-                with open(temporary, "w", encoding="utf-8") as file:
-                    json.dump(seal, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, os.path.join(self.directory, _SEAL))
+                seals.write(self._seal_path, seal | {"files": seals.digests_in(self._path)})
             except OSError as error:
                 log.warning("%s: the word index could not be sealed: %s", self.directory, error)
             self._is_sealed = True  # or tried: not again before the next change
 
     def _unseal(self) -> None:
-        if self._is_in_memory:
-            return
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(self.directory, _SEAL))
+        if not self._is_in_memory:
+            seals.remove(self._seal_path)
         self._is_sealed = False
 
     def _fail(self, error: BaseException) -> None:
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise error
+        _let_pass(error)
         with self._lock:
             self.problem = f"{self._path}: {error}"
             self.is_ready = False
+            self._wake.notify_all()
         log.error("the word index failed: %s", error)
 
 
-def _schema() -> Any:
-    builder = tantivy.SchemaBuilder()
-    builder.add_integer_field("id", indexed=True, fast=True)
-    builder.add_integer_field("root", indexed=True)
-    builder.add_text_field("language", tokenizer_name="raw", index_option="basic")
-    builder.add_text_field("kind", tokenizer_name="raw", index_option="basic")
-    for field in FIELDS:
-        builder.add_text_field(field, tokenizer_name="whitespace", index_option="freq")
-    return builder.build()
-
-
-def _entry(unit: UnitRecord, words: Words) -> Entry:
-    return _entry_of(unit.root, unit.language, unit.unit.kind, words, unit.path)
-
-
-def _entry_of(root: int, language: str, kind: str, words: Words, path: str) -> Entry:
-    return Entry(root, language, kind, _text(words.name), _text(words.doc), _text(words.body), path)
-
-
-def _text(text: str) -> str:
-    """Lone surrogates, from bytes that are no text, become question marks: tantivy takes UTF-8 only."""
-    if "\n" in text:  # the overlay's mark between fields
-        text = text.replace("\n", " ")
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode("utf-8")
-    return text
-
-
-def _document(id_: int, entry: Entry, texts: tuple[str, str, str, str]) -> Any:
-    return tantivy.Document(
-        id=id_, root=entry.root, language=entry.language, kind=entry.kind, **dict(zip(FIELDS, texts, strict=True))
-    )
-
-
-def _query(schema: Any, words: list[str], where: Where) -> Any:
-    query, must, should = tantivy.Query, tantivy.Occur.Must, tantivy.Occur.Should
-    wanted = [
-        (should, query.boost_query(query.term_query(schema, field, word, "freq"), boost))
-        for word in words
-        for field, boost in zip(FIELDS, BOOSTS, strict=True)
-    ]
-    filters: list[tuple[str, frozenset[Any] | None]] = [
-        ("root", where.roots), ("language", where.languages), ("kind", where.kinds)
-    ]  # fmt: skip
-    clauses = [(must, query.boolean_query(wanted))] if any(values is not None for _, values in filters) else wanted
-    for field, values in filters:
-        if values is not None:
-            any_of = [(should, query.term_query(schema, field, value)) for value in sorted(values)]
-            clauses.append((must, query.const_score_query(query.boolean_query(any_of), 0.0)))
-    return query.boolean_query(clauses)
-
-
-def _files(path: str) -> list[tuple[str, int]]:
-    try:
-        with os.scandir(path) as entries:
-            return sorted((e.name, e.stat().st_size) for e in entries if e.is_file() and not e.name.endswith(".lock"))
-    except OSError:
-        return []
-
-
-def _digests(path: str) -> dict[str, str]:
-    digests = {}
-    for name, _ in _files(path):
-        with open(os.path.join(path, name), "rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
+def _let_pass(error: BaseException) -> None:
+    """tantivy's panics are no Exception, so all is caught; what ends the program is not ours to catch."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        raise error

@@ -9,17 +9,15 @@ sound file, a torn disk does not.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 from typing import Any
 
 from lmdb import verify as lmdb_verify
 
+from codegraphd.store import seals
 from codegraphd.store.errors import StoreDamaged
 
-_SEAL = "seal.json"
 Stamp = tuple[int, int, int]  # inode, bytes, time of the last write in nanoseconds
 
 log = logging.getLogger(__name__)
@@ -37,11 +35,11 @@ def examine(path: str) -> str | None:
     """
     if not os.path.exists(path) or not os.path.getsize(path):
         return None
-    seal = _read_seal(path)
-    if seal.get("stamp") == list(stamp_of(path)):
+    note = seals.read(_seal_path(path))
+    if note.get("stamp") == list(stamp_of(path)):
         return None
-    if "sha256" in seal:
-        if seal["sha256"] == _digest(path):
+    if "sha256" in note:
+        if note["sha256"] == seals.digest_of(path):
             return None
         raise StoreDamaged(f"{path}: changed by another program since it was closed")
     try:
@@ -58,24 +56,11 @@ def seal(path: str, stamp: Stamp, *, is_closed: bool) -> None:
     note: dict[str, Any] = {"stamp": list(stamp)}
     try:
         if is_closed:
-            note["sha256"] = _digest(path)
-        target = os.path.join(os.path.dirname(path), _SEAL)
-        with open(target + ".new", "w", encoding="utf-8") as file:
-            json.dump(note, file)
-        os.replace(target + ".new", target)
+            note["sha256"] = seals.digest_of(path)
+        seals.write(_seal_path(path), note)
     except OSError as error:
         log.warning("%s: could not be sealed: %s", path, error)
 
 
-def _read_seal(path: str) -> dict[str, Any]:
-    try:
-        with open(os.path.join(os.path.dirname(path), _SEAL), encoding="utf-8") as file:
-            note = json.load(file)
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
-
-
-def _digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _seal_path(path: str) -> str:
+    return os.path.join(os.path.dirname(path), "seal.json")

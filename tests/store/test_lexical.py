@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -331,6 +332,28 @@ def test_a_broken_index_goes_on_from_the_overlay_and_is_mended(bench: Any, tmp_p
         index.open_or_rebuild(snapshot)
     assert (index.is_ready, index.problem) == (True, None)
     assert {id_ for id_, _ in index.query(["load"], 5)} == {a, b}
+    index.close()
+
+
+def test_fault_27_an_index_removed_under_the_daemon_is_built_again(
+    bench: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegraphd.store import lexical
+
+    monkeypatch.setattr(lexical, "RETRY_S", 0.05)
+    monkeypatch.setattr(lexical, "QUIET_S", 0.05)
+    index = WordIndex(str(tmp_path / "words"), snapshots=bench.store.snapshot)
+    bench.writer.add_listener(index.apply)
+    with bench.store.snapshot() as snapshot:
+        index.open_or_rebuild(snapshot)
+    (a,) = bench.add_file("a.py", ["load"])
+    until(lambda: index.statistics()["documents"] == 1)
+    shutil.rmtree(tmp_path / "words")
+    (b,) = bench.add_file("b.py", ["load"])
+    assert b in {id_ for id_, _ in index.query(["load"], 5)}
+    until(lambda: index.statistics()["documents"] == 2)
+    assert {id_ for id_, _ in index.query(["load"], 5)} == {a, b}
+    until(lambda: index.problem is None and (tmp_path / "words" / "seal.json").exists())
     index.close()
 
 

@@ -130,7 +130,7 @@ def test_many_threads_submit_and_read(bench: Any) -> None:
     assert bench.ask(lambda s: s.clock) == 120
 
 
-def test_changes_are_bounded_and_say_so(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_52_the_journal_is_bounded_and_says_so(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from codegraphd.store import journal
 
     monkeypatch.setattr(journal, "MAX_LINES", 10)
