@@ -85,6 +85,9 @@ class Client:
         self._next_id += 1
         self._waiting.add(self._next_id)
         given = {name: value for name, value in params.items() if value is not None}
+        if self._hello is not None and method in (known := self._hello.get("params") or {}):
+            # A daemon older than we are refuses a field that it does not know; all that were added have defaults.
+            given = {name: value for name, value in given.items() if name in known[method]}
         self._write(encode_request(self._next_id, method, given))
         return self._next_id
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from codegraphd.ipc.errors import ClientError, PathError, RemoteError, Unreachable
+from codegraphd.ipc.errors import ClientError, Disconnected, PathError, RemoteError, Unreachable
 
 DONE, REFUSED, USAGE, NO_DAEMON, BAD_CONFIGURATION = 0, 1, 2, 3, 78
 INTERRUPTED = 130
@@ -34,13 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="surrogateescape")
     arguments = build_parser().parse_args(argv)
     try:
+        os.getcwd()
+    except OSError:  # the shell's directory was removed: status and the like still work
+        os.chdir("/")
+    try:
         code = int(arguments.run(arguments))
         sys.stdout.flush()
     except CommandError as error:
         return _fail(str(error), error.code)
     except RemoteError as error:
         return _fail(error.message, REFUSED)
-    except Unreachable as error:
+    except (Unreachable, Disconnected) as error:
         return _fail(str(error), NO_DAEMON)
     except (ClientError, PathError) as error:
         return _fail(str(error), REFUSED)

@@ -535,6 +535,13 @@ def run(*argv: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, capture_output=True, timeout=60, check=False, **more)
 
 
+def test_a_directory_that_is_gone_is_no_trouble(daemon: Scripted, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    command = f"cd {tmp_path}/gone; rmdir {tmp_path}/gone; {sys.executable} -m codegraphd.daemon status"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_names_that_are_not_utf8_are_printed_as_they_are(daemon: Scripted) -> None:
     daemon.answers["symbols"] = {"units": [unit("caf\udce9.py", 1, "a", root=daemon.roots[0])]}
     done = run("symbols")

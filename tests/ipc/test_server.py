@@ -483,6 +483,26 @@ def test_fault_39_hello_tells_what_both_know(running: Running) -> None:
     assert "wait_ms" in told["params"]["search"]
 
 
+def test_fault_39_a_newer_client_leaves_out_what_an_older_daemon_does_not_know(running: Running) -> None:
+    with running.client() as client:
+        with pytest.raises(RemoteError, match="unknown field 'colour'"):
+            client.call("search", query="q", limit=1, colour="red")
+        client.hello()
+        assert client.call("search", query="q", limit=1, colour="red") == {"results": ["q"]}
+        with pytest.raises(RemoteError, match="unknown method"):
+            client.call("paint", colour="red")
+
+
+def test_a_request_over_the_limit_is_told_to_the_client_that_sent_it(running: Running) -> None:
+    with running.client() as client:
+        with pytest.raises(RemoteError, match=r"limits\.frame_mb") as refused:
+            client.call("search", query="a" * (6 * MIB))
+        assert refused.value.code == TOO_LARGE
+        with pytest.raises(Disconnected):
+            client.call("search", query="q")
+    running.is_well()
+
+
 def test_names_that_are_not_utf8_travel(running: Running) -> None:
     name = b"caf\xe9.py".decode("utf-8", "surrogateescape")
     with running.client() as client:
