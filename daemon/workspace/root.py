@@ -249,7 +249,8 @@ class Root:
         self._identity, self._crawling, self._rescan_at = None, False, None
         if self.state != "missing":
             self.state = "missing"
-            self.tree.take()  # seen while it was going: its files are not deleted, they are out of reach
+            # What was seen while it was going: its files may be out of reach rather than deleted. Ask again later.
+            self.tree.invalidate(self.tree.take())
             self._hand_over((), missing=True)
 
     # --- doing -------------------------------------------------------------------------------------------------------
@@ -289,6 +290,10 @@ class Root:
             self._hand_over(changes, complete=complete)
 
     def _hand_over(self, changes: tuple[FileChange, ...], *, complete: bool = False, missing: bool = False) -> None:
+        if any(change.stat is None for change in changes) and _identity(self.tree.root) != self._identity:
+            self.tree.invalidate(changes)  # these are not deleted: the root went away while they were looked at
+            self.check()
+            return
         if changes:
             self._last_change = self._clock()
         for start in range(0, max(1, len(changes)), SLICE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -24,13 +25,15 @@ def summary(changes: list[FileChange]) -> dict[str, str]:
     return {change.path: "gone" if change.stat is None else change.skipped or "there" for change in changes}
 
 
-def test_the_first_crawl_finds_all_and_ends_with_complete(lab: Lab) -> None:
+def test_the_first_crawl_finds_all_and_ends_with_complete(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     for number in range(SLICE + 20):
         lab.write(f"d{number % 7}/f{number}.py")
     lab.start()
     lab.check_agrees()
     assert [result.complete for result in lab.results] == [False, True]
     assert all(len(result.changes) <= SLICE for result in lab.results)
+    assert caplog.text == ""
 
 
 def test_a_restart_hands_over_only_what_differs(lab: Lab) -> None:

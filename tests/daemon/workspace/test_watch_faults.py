@@ -15,7 +15,10 @@ import pytest
 
 from codegraphd.daemon.workspace import watch as watch_module
 from codegraphd.daemon.workspace.inotify import Inotify
-from codegraphd.daemon.workspace.tree import Directory
+from codegraphd.daemon.workspace.root import Root
+from codegraphd.daemon.workspace.rules import WorkspaceRules
+from codegraphd.daemon.workspace.scan import ScanSettings
+from codegraphd.daemon.workspace.tree import Directory, Tree
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -75,11 +78,6 @@ def test_fault_01_an_overflow_releases_a_barrier_that_was_lost_in_it(lab: Lab) -
 
 def test_fault_02_one_overflow_after_the_other_makes_rescans_rarer(lab: Lab) -> None:
     """Driven by a clock of its own: a thousand overflows within ten minutes."""
-    from codegraphd.daemon.workspace.root import Root
-    from codegraphd.daemon.workspace.rules import WorkspaceRules
-    from codegraphd.daemon.workspace.scan import ScanSettings
-    from codegraphd.daemon.workspace.tree import Tree
-
     now = 1000.0
     settings = ScanSettings(lambda path, line: "text")
     tree = Tree(str(lab.root), WorkspaceRules(str(lab.root)), settings, clock=lambda: now)
@@ -185,8 +183,6 @@ def test_fault_05_the_event_thread_dies(lab: Lab, monkeypatch: pytest.MonkeyPatc
 
 
 def test_fault_05_the_scanner_survives_its_own_errors(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from codegraphd.daemon.workspace.tree import Tree
-
     lab.start()
 
     def fail(self: Tree, now: float, *, force: bool = False) -> None:
@@ -345,6 +341,28 @@ def test_fault_21_the_root_is_renamed_away_and_back(lab: Lab) -> None:
     lab.wait_until(lambda: lab.statistics().state == "watching", "the heartbeat")
     lab.check_agrees()
     assert lab.paths() == {"d/n.py"}
+
+
+def test_fault_21_the_root_vanishes_while_it_is_looked_at(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("kept.py", "deleted.py"):
+        lab.write(f"d/{name}")
+    lab.start(settle_ms=60_000)
+    away = lab.base / "away"
+    real = Tree.flush
+
+    def flush(tree: Tree, now: float, *, force: bool = False) -> None:
+        real(tree, now, force=force)
+        lab.root.rename(away)
+        monkeypatch.undo()
+
+    monkeypatch.setattr(Tree, "flush", flush)
+    (lab.root / "d/deleted.py").unlink()
+    lab.sync()
+    assert lab.statistics().state == "missing"
+    assert lab.paths() == {"d/kept.py", "d/deleted.py"}
+    away.rename(lab.root)
+    lab.sync()
+    lab.check_agrees()
 
 
 def test_fault_21_an_ancestor_of_the_root_is_renamed(lab: Lab) -> None:
