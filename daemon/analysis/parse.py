@@ -16,6 +16,7 @@ from codegraphd.daemon.analysis.dialects import dialect
 from codegraphd.daemon.analysis.languages import grammar_of, language_of
 from codegraphd.daemon.analysis.normal import plain_bytes
 from codegraphd.daemon.analysis.reading import Reading
+from codegraphd.daemon.graph.projects import is_project, project_bindings
 from codegraphd.store.records import Flag, Module
 
 BINARY_PROBE = 8_192  # bytes looked at for a NUL
@@ -62,7 +63,8 @@ def _analyse(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
         units=tuple(found.units),
         words=tuple(found.words),
         references=tuple(found.references),
-        bindings=tuple(found.bindings),
+        # A project file's facts travel as bindings: see graph.projects.
+        bindings=project_bindings(path, raw) if is_project(path) else tuple(found.bindings),
         errors=found.errors,
         skipped=skipped,
     )
