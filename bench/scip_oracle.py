@@ -40,7 +40,6 @@ from pathlib import Path
 from codegraphd.daemon.analysis.languages import FAMILY, language_of
 from codegraphd.daemon.analysis.parse import parse
 from codegraphd.daemon.graph.keys import CLASS_KINDS, FUNCTION_KINDS, NAMELESS_KINDS
-from codegraphd.daemon.graph.projects import is_project, project_bindings
 from codegraphd.daemon.graph.resolve import Memo, Resolution, definitions, resolve
 from codegraphd.store.records import Facts, FileRecord, Stat, UnitRecord
 
@@ -159,8 +158,7 @@ class Project:
                 self.records[id_] = UnitRecord(id_, 1, next_id, relative, module.language, parent, unit)
                 if unit.kind not in NAMELESS_KINDS:
                     self.named.setdefault((FAMILY[module.language], unit.name), []).append(id_)
-            bindings = project_bindings(relative, source) if is_project(relative) else module.bindings
-            facts = Facts(module.package, module.references, bindings)
+            facts = Facts(module.package, module.references, module.bindings)
             file = FileRecord(
                 next_id, 1, relative, module.language, Stat(0, 0, 0, 0), b"", 0, "", 0, tuple(ids)
             )  # fmt: skip

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from codegraphd.daemon.analysis.parse import parse
-from codegraphd.daemon.graph.projects import is_project, project_bindings
 from codegraphd.daemon.graph.resolve import type_parameters
 
 CASES = Path(__file__).parents[2] / "data" / "resolve"
@@ -41,10 +40,7 @@ def lines(text: str) -> set[str]:
 def project(world: Any, files: dict[str, str]) -> Any:
     """The files in a world, resolved. Put in one after the other, each edit resolves what waited on it."""
     for path, text in files.items():
-        source = text.encode()
-        module = parse(path, source)
-        bindings = project_bindings(path, source) if is_project(path) else module.bindings
-        world.put(path, module.language, module.units, module.references, bindings, module.package)
+        world.put_module(path, parse(path, text.encode()))
     return world
 
 
