@@ -206,6 +206,14 @@ class VectorIndex:
 
     # --- the graph, behind -------------------------------------------------------------------------------------------
 
+    def set_max_mb(self, max_mb: int) -> None:
+        """Change what the graph may take: over it, the graph is dropped; rows answer alone."""
+        self.max_mb = max_mb
+        with self._gate.writing():
+            self._waiting.setdefault(0, object())  # something to do, so that the thread looks
+        with self._wake:
+            self._wake.notify_all()
+
     def settle(self) -> None:
         """Bring the graph up to the rows, in slices; build, compact or drop it where that is due."""
         with self._graph_lock:

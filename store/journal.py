@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from codegraphd.store import codec
 from codegraphd.store.records import UnitChange, UnitRecord, Words
-from codegraphd.store.tables import U64, Tables
+from codegraphd.store.tables import U64, Tables, delete_current
 
 MAX_LINES: Final = 200_000
 _KEY = b"journal"
@@ -58,7 +58,7 @@ def append(txn: Any, tables: Tables, clock: int, delta: Delta) -> None:
         while exists and held > MAX_LINES:
             (floor,) = U64.unpack(cursor.key())
             held -= _LINES.unpack_from(cursor.value())[0]
-            exists = cursor.delete()
+            exists = delete_current(cursor)
         cursor.close()
     txn.put(_KEY, _STATE.pack(held, floor), db=tables.meta)
 

@@ -262,6 +262,17 @@ class Snapshot:
         raw = self._txn.get(root_counter(root), db=self._t.counts)
         return codec.decode_counts(raw) if raw is not None else (0, 0, 0, 0)
 
+    def recipes_used(self) -> frozenset[bytes]:
+        """Keys of every recipe part that a unit has or that answers for it: what a thorough clean-up must keep."""
+        used: set[bytes] = set()
+        with self._txn.cursor(self._t.states) as cursor:
+            for _, raw in self._walk(cursor):
+                state = codec.decode_state(raw)
+                for recipe in (state.recipe, state.attached):
+                    if recipe is not None:
+                        used |= {recipe.own, recipe.context}
+        return frozenset(used)
+
     def cache_usage(self) -> vectors.Usage:
         """How many vectors the embedding cache holds, and their bytes."""
         return vectors.usage(self._txn, self._t)

@@ -117,3 +117,9 @@ def root_counter(root: int) -> bytes:
 
 def stage_counter(stage: int) -> bytes:
     return b"q" + bytes((stage,))
+
+
+def delete_current(cursor: Any) -> bool:
+    """Delete the row under a cursor. Whether it stands on a next one: `Cursor.delete` says True after the last, too."""
+    cursor.delete()
+    return bool(cursor.key())

@@ -10,7 +10,7 @@ References may come in any order, but a unit's edges, mentions and vector are pu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from codegraphd.store import codec, compress, journal, vectors
@@ -326,6 +326,15 @@ class Transaction(Snapshot):
         self.n_evicted += n_gone
         self.is_dirty |= n_gone > 0
         return n_gone
+
+    def drop_vectors(
+        self, is_unused: Callable[[bytes, bytes], bool], after: int = 0, limit: int = 5_000
+    ) -> tuple[int, int | None]:
+        """Drop cached vectors for which `is_unused(model, key)`: (dropped, `after` of the next slice; None: done)."""
+        n_gone, row = vectors.drop(self._txn, self._t, is_unused, after, limit)
+        self.n_evicted += n_gone
+        self.is_dirty |= n_gone > 0
+        return n_gone, row
 
     def attach(self, id: int, vector: compress.Vector | None) -> None:
         """Set the vector that answers for a unit (None: none), float32[dim] of unit length, stored as a code."""

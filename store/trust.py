@@ -42,13 +42,20 @@ def examine(path: str) -> str | None:
         if note["sha256"] == seals.digest_of(path):
             return None
         raise StoreDamaged(f"{path}: changed by another program since it was closed")
+    if (found := walk(path)) is not None:
+        raise StoreDamaged(f"{path}: {found}")
+    return f"{path}: was not closed in order; it was examined and is sound"
+
+
+def walk(path: str) -> str | None:
+    """Look at every page of a data file without LMDB. What is wrong with it; None: it is sound."""
     try:
         found: list[str] = lmdb_verify.verify(path, subdir=False)  # type: ignore[no-untyped-call]
-    except lmdb_verify.VerifyError as error:
+    except (lmdb_verify.VerifyError, OSError) as error:
         found = [str(error)]
-    if found:
-        raise StoreDamaged(f"{path}: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
-    return f"{path}: was not closed in order; it was examined and is sound"
+    if not found:
+        return None
+    return found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
 
 
 def seal(path: str, stamp: Stamp, *, is_closed: bool) -> None:

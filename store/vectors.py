@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codegraphd.store.compress import Vector
-from codegraphd.store.tables import U64, Tables
+from codegraphd.store.tables import U64, Tables, delete_current
 
 MODEL_BYTES: Final = 8
 KEY_BYTES: Final = 16
@@ -109,10 +110,36 @@ def evict(txn: Any, tables: Tables, budget: Budget, limit: int = 5_000) -> int:
                 break
             txn.delete(name, db=tables.vectors)
             n_gone, n_bytes = n_gone + 1, n_bytes - len(raw)
-            exists = cursor.delete()
+            exists = delete_current(cursor)
     if n_gone:
         txn.put(_META, _STATE.pack(next_row, entries - n_gone, n_bytes), db=tables.meta)
     return n_gone
+
+
+def drop(
+    txn: Any, tables: Tables, is_unused: Callable[[bytes, bytes], bool], after: int, limit: int
+) -> tuple[int, int | None]:
+    """Look at up to `limit` rows from row `after` on and drop the unused: (dropped, where to go on; None: the end)."""
+    next_row, entries, n_bytes = _state(txn, tables)
+    n_gone = n_seen = 0
+    row: int | None = None
+    with txn.cursor(tables.rows) as cursor:
+        exists = cursor.set_range(U64.pack(after))
+        while exists and n_seen < limit:
+            raw = cursor.value()
+            name = raw[:_NAME_BYTES]
+            n_seen += 1
+            if is_unused(name[:MODEL_BYTES], name[MODEL_BYTES:]):
+                txn.delete(name, db=tables.vectors)
+                n_gone, n_bytes = n_gone + 1, n_bytes - len(raw)
+                exists = delete_current(cursor)
+            else:
+                exists = cursor.next()
+        if exists:
+            row = U64.unpack(cursor.key())[0]
+    if n_gone:
+        txn.put(_META, _STATE.pack(next_row, entries - n_gone, n_bytes), db=tables.meta)
+    return n_gone, row
 
 
 def _append(txn: Any, tables: Tables, name: bytes, code: bytes, row: int) -> None:
@@ -130,7 +157,7 @@ def _evict(txn: Any, tables: Tables, excess: int, keep: int) -> tuple[int, int]:
             raw = cursor.value()
             txn.delete(_HEAD.unpack_from(raw)[0], db=tables.vectors)
             n_gone, freed = n_gone + 1, freed + len(raw)
-            exists = cursor.delete()
+            exists = delete_current(cursor)
     return n_gone, freed
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from codegraphd.store import compress, vectors
+from codegraphd.store.records import Recipe, UnitState
 from codegraphd.store.vectors import Budget
 
 MODEL = b"model 01"
@@ -143,3 +144,29 @@ def test_old_ones_go_in_time_and_in_slices(bench: Any, make: Any, monkeypatch: p
     assert bench.do(lambda txn: txn.evict()) == 4
     assert bench.ask(lambda s: [n for n in range(10) if s.has_vector(MODEL, key(n))]) == [6, 7, 8, 9]
     assert bench.ask(lambda s: s.check()) == []
+    hour[0] += 100
+    assert bench.do(lambda txn: txn.evict()) == 4
+    assert bench.ask(lambda s: (s.cache_usage(), s.check())) == (vectors.Usage(0, 0), [])
+    bench.do(lambda txn: txn.put_vector(MODEL, key(1), some[1]))
+    assert bench.ask(lambda s: (s.cache_usage().entries, s.check())) == (1, [])
+
+
+def test_what_no_unit_uses_can_be_dropped(bench: Any, make: Any) -> None:
+    (a,) = bench.add_file("a.py", ["f"])
+    some = make.vectors(30, 64)
+    bench.do(lambda txn: [txn.put_vector(MODEL, key(n), vector) for n, vector in enumerate(some)])
+    bench.do(lambda txn: txn.put_vector(b"model 02", key(3), some[3]))
+    bench.do(lambda txn: txn.put_state(a, UnitState(Recipe(key(3), key(7)), Recipe(key(4), b""), None)))
+    used = bench.ask(lambda s: s.recipes_used())
+    after: int | None = 0
+    n_gone = 0
+    while after is not None:
+        n, after = bench.do(
+            lambda txn, after=after: txn.drop_vectors(lambda m, k: m != MODEL or k not in used, after, limit=7)
+        )
+        n_gone += n
+    assert n_gone == 28
+    with bench.store.snapshot() as s:
+        assert [n for n in range(30) if s.has_vector(MODEL, key(n))] == [3, 4, 7]
+        assert not s.has_vector(b"model 02", key(3))
+        assert s.check() == []

@@ -123,3 +123,36 @@ def test_a_directory_that_cannot_be_one(tmp_path: Any) -> None:
     (tmp_path / "db").write_text("a file")
     with pytest.raises(StoreError, match="db"):
         Store.open(str(tmp_path / "db"))
+
+
+def test_compacting_gives_room_back(tmp_path: Any, make: Any) -> None:
+    path = str(tmp_path / "db")
+    with make.bench(path) as bench:
+        (a,) = bench.add_file("a.py", ["f"])
+        bench.do(lambda txn: [txn.put_meta(str(n), bytes(50_000)) for n in range(100)])
+        bench.do(lambda txn: [txn._delete(txn._t.meta, b"u:%d" % n) for n in range(100)])
+        assert bench.store.compact() > 4 << 20
+        assert bench.store.tend() is None
+        assert bench.ask(lambda s: (s.unit(a).unit.name, s.check())) == ("f", [])
+        (b,) = bench.add_file("b.py", ["g"])
+        assert os.path.getsize(bench.store._path) < 1 << 20
+    with make.bench(path) as bench:
+        assert bench.store.notes == []
+        assert bench.ask(lambda s: [u.id for u in s.units(1)]) == [a, b]
+    assert sorted(os.listdir(path)) == ["data.mdb", "lock.mdb", "seal.json"]
+
+
+def test_it_opens_again_in_place(bench: Any) -> None:
+    bench.add_file("a.py", ["f"])
+    bench.store.reopen()
+    bench.add_file("b.py", ["f"])
+    assert bench.ask(lambda s: (s.clock, s.check())) == (2, [])
+    assert bench.store.tend() is None
+
+
+def test_a_touched_file_is_examined_and_goes_on(bench: Any) -> None:
+    bench.add_file("a.py", ["f"])
+    os.utime(bench.store._path)
+    assert bench.store.tend() is None
+    bench.add_file("b.py", ["f"])
+    assert bench.store.tend() is None

@@ -340,7 +340,7 @@ def test_fault_31_a_copied_home_is_trusted(tmp_path: Any, make: Any) -> None:
     [
         (os.remove, "No such file"),
         (lambda file: os.replace(shutil.copy(file, file + ".copy"), file), "replaced"),
-        (lambda file: flip(file, os.path.getsize(file) - 4096, bytes(64)), "another program"),
+        (lambda file: flip(file, 8192, os.urandom(os.path.getsize(file) - 8192)), "another program"),
         (lambda file: os.truncate(file, os.path.getsize(file) - 4096), "cut short"),
     ],
     ids=["deleted", "replaced", "written", "cut"],
