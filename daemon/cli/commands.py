@@ -124,9 +124,9 @@ def _add_installation(command: Callable[..., ArgumentParser]) -> None:
     command("doctor", _doctor, "check the installation and say how to mend it")
     sub = command("config", _config, "the effective configuration")
     sub.add_argument("action", choices=("show", "check", "path"), nargs="?", default="show")
-    sub = command("model", _model, "embedding models: known ones, the one in use, does it load")
-    sub.add_argument("action", choices=("list", "use", "check"), nargs="?", default="list")
-    sub.add_argument("name", metavar="MODEL", nargs="?", help="a known name, or a directory")
+    sub = command("model", _model, "embedding models: known ones, the one in use, does it load, fetch one")
+    sub.add_argument("action", choices=("list", "use", "check", "pull"), nargs="?", default="list")
+    sub.add_argument("name", metavar="MODEL", nargs="?", help="a known name, a directory; to pull, owner/name too")
     sub = command("service", _service, "the systemd or launchd user service")
     sub.add_argument("action", choices=("install", "uninstall", "status"), nargs="?", default="status")
 

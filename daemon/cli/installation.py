@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import time
 from argparse import Namespace
 from typing import Any
@@ -13,9 +14,9 @@ from codegraphd.daemon import config as configuration
 from codegraphd.daemon import service as services
 from codegraphd.daemon.cli import BAD_CONFIGURATION, DONE, USAGE, CommandError
 from codegraphd.daemon.cli.reach import connect_running, end, running_pid
-from codegraphd.daemon.cli.show import paint, plain, print_json
+from codegraphd.daemon.cli.show import is_terminal, paint, plain, print_json, size
 from codegraphd.ipc.errors import ClientError
-from codegraphd.ipc.paths import Paths
+from codegraphd.ipc.paths import Paths, secure_directory
 
 
 def config(arguments: Namespace) -> int:
@@ -46,10 +47,16 @@ def config(arguments: Namespace) -> int:
 def model(arguments: Namespace) -> int:
     paths = Paths.from_environment()
     loaded = _load(paths)
+    if arguments.action != "list":
+        secure_directory(paths.state, "the state directory")  # what is learnt of models is kept there
     if arguments.action == "use":
         if not arguments.name:
             raise CommandError("model use needs a name: 'codegraphd model list' has the known ones", USAGE)
         return _use_model(arguments, paths, loaded)
+    if arguments.action == "pull":
+        if not arguments.name:
+            raise CommandError("model pull needs a name: 'codegraphd model list' has the known ones", USAGE)
+        return _pull_model(arguments, paths)
     if arguments.action == "check":
         return _check_model(arguments, paths, loaded)
     return _list_models(arguments, paths, loaded)
@@ -180,6 +187,38 @@ def _check_model(arguments: Namespace, paths: Paths, loaded: configuration.Confi
         for key, value in answer.items():
             print(f"{key:<12} {plain(str(value))}")
     return DONE
+
+
+def _pull_model(arguments: Namespace, paths: Paths) -> int:
+    from codegraphd.daemon.embedding.models import KNOWN
+    from codegraphd.daemon.pull import PullError, pull
+
+    known = KNOWN.get(arguments.name)
+    source = known.source if known is not None else arguments.name
+    if known is not None and source.startswith("package:"):
+        raise CommandError(f"{known.name} needs no files")
+    below = known.name if known is not None else source.replace("/", "--")
+    directory = os.path.join(_models_directory(paths), "models", below)
+    os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
+    try:
+        revision = pull(source, directory, _show_progress)
+    except PullError as error:
+        raise CommandError(str(error)) from None
+    finally:
+        if is_terminal(sys.stderr):
+            print(end="\r\x1b[K", file=sys.stderr)
+    name = known.name if known is not None else directory
+    if arguments.json:
+        print_json({"name": name, "source": source, "revision": revision, "directory": directory})
+    else:
+        print(f"{plain(source)} ({revision[:12]}) is in {plain(directory)}: 'codegraphd model use {plain(name)}'")
+    return DONE
+
+
+def _show_progress(file: str, done: int, size_: int) -> None:
+    if is_terminal(sys.stderr):
+        share = f" of {size(size_)}" if size_ >= 0 else ""
+        print(end=f"\r\x1b[K{plain(file)}: {size(done)}{share}", file=sys.stderr, flush=True)
 
 
 def _nothing() -> None:
