@@ -117,7 +117,9 @@ def _sign(draft: Draft, text: str, source: Source, dialect: Dialect) -> None:
             break
         draft.is_assigned = True
     if draft.node.type == "call_expression":  # a test: `it('loads')`
-        text = f"{text.partition('(')[0]}('{draft.name}')"
+        arguments = draft.node.child_by_field_name("arguments")
+        end = draft.body if arguments is None else arguments.named_children[0].end_byte
+        text = one_line(tokens_of(source.masked[draft.head : end]), source.literals_in(draft.head, end)) + ")"
     elif PLACEHOLDER in text:
         text = filled(text, source.literals_in(draft.head, draft.body)).replace("\n", " ")
     draft.signature = dialect.tidy(text[:MAX_SIGNATURE])

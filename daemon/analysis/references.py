@@ -25,6 +25,7 @@ _NAME = re.compile(r"[#~]?[A-Za-z_$\x80-\xff][\w$\x80-\xff]*", re.ASCII)
 _SEPARATOR = re.compile(r"\s*(?:\?\.|!\.|\.|->|::)\s*(?:template\s+)?", re.ASCII)
 _TAIL = re.compile(r"([A-Za-z_$~\x80-\xff#][\w$\x80-\xff]*)\s*$", re.ASCII)
 _ARGUMENTS = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
+_PATH_END = re.compile(r"(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*(?:::|\.))+$", re.ASCII)
 _CLASS_NAME = re.compile(r"_*[A-Z]\w*[a-z]|_*[A-Z]$")
 _INDEX = re.compile(r"\[[^\[\]]*\]$|(?:::\s*)?<[^()]*>")  # type arguments of a call: `f[int]`, `f::<T>`, `f<T>`
 _MADE = re.compile(r"(?:new\s+)?([\w.]+)\s*\([^()]*\)", re.ASCII)
@@ -155,7 +156,7 @@ def references_of(
     found: dict[tuple[int, str, str, str], Reference] = {}
     counts: dict[int, int] = {}
     types_end = 0
-    for start, end, kind in _spans(captures):
+    for start, end, kind in _spans(captures, source):
         if (start, end) in definitions:
             continue
         if kind == "type" and dialect.types is not None:
@@ -170,7 +171,7 @@ def references_of(
         for spelled, scope, shown in _named(source, start, end, kind, dialect):
             is_self = not scope and spelled in dialect.selves  # `cls(…)`, `Self { … }`
             name = types.owner(unit).rpartition(".")[2] if is_self else spelled
-            if not name:
+            if not name or (kind == "type" and (is_self or scope.partition(".")[0] in dialect.selves)):
                 continue
             of = dialect.base_kind(name) if kind == "base" else "instantiate" if is_self else kind
             if of in {"inherit", "implement"} and unit >= 0:
@@ -203,11 +204,12 @@ def references_of(
     return list(found.values())
 
 
-def _spans(captures: Captures) -> list[tuple[int, int, str]]:
+def _spans(captures: Captures, source: Source) -> list[tuple[int, int, str]]:
     """The spans of references in order; of two kinds for one span the special one wins over call and type.
 
-    An "invoke" is a call that names its function in a field of its own; the span of the callee ends there. A type's
-    name that ends a longer name (the `C` of `a.b.C`) is part of that.
+    An "inner" is a name before brackets in the arguments of a macro, which are mere tokens to the grammar. An "invoke"
+    is a call that names its function in a field of its own; the span of the callee ends there. A type's name that ends
+    a longer name (the `C` of `a.b.C`) is part of that.
     """
     spans: dict[Span, str] = {}
     for capture_name in sorted(captures, key=lambda name: (name in {"ref.call", "ref.type"}, name)):
@@ -219,6 +221,12 @@ def _spans(captures: Captures) -> list[tuple[int, int, str]]:
                 if (name := node.child_by_field_name("name")) is not None:
                     spans.setdefault((node.start_byte, name.end_byte), "call")
             continue
+        if kind == "inner":
+            for node in captures[capture_name]:
+                start, end = node.byte_range
+                if source.masked.startswith("(", end):
+                    spans.setdefault((start - _path_before(source.masked, start), end), "call")
+            continue
         for node in captures[capture_name]:
             spans.setdefault(node.byte_range, kind)
     ordered = sorted((start, end, kind) for (start, end), kind in spans.items())
@@ -227,6 +235,13 @@ def _spans(captures: Captures) -> list[tuple[int, int, str]]:
         if kind != "call":
             longer.setdefault(end, start)
     return [span for span in ordered if span[2] != "type" or longer[span[1]] == span[0]]
+
+
+def _path_before(masked: str, start: int) -> int:
+    """The length of the path that stands directly before a name: 3 for the `c` of `a::c`."""
+    window = masked[max(0, start - MAX_SPAN) : start]
+    found = _PATH_END.search(window)
+    return 0 if found is None else len(found[0])
 
 
 def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) -> Iterable[tuple[str, str, str]]:

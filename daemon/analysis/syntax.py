@@ -265,12 +265,13 @@ class _Attachments:
         start = draft.start
         while True:
             code_end = _skip_back(masked, start)
-            if (begin := self._by_end.get(code_end)) is not None and begin < code_end:
-                draft.decorators.insert(0, (begin, code_end))
-                start = begin
-                continue
-            break
-        draft.start = self._with_doc(draft, start, code_end)
+            start = self._with_doc(draft, start, code_end)
+            begin = self._by_end.get(code_end, code_end)
+            if begin >= code_end:
+                break
+            draft.decorators.insert(0, (begin, code_end))
+            start = begin
+        draft.start = start
 
     def _with_doc(self, draft: Draft, start: int, code_end: int) -> int:
         """Take the comments between the code before and `start` that directly precede it; returns the new start."""
@@ -291,7 +292,7 @@ class _Attachments:
             taken.append(comment)
             begin = comment[0]
             index -= 1
-        draft.docs.extend(reversed(taken))
+        draft.docs[:0] = reversed(taken)
         return begin
 
 

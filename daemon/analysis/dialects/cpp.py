@@ -49,7 +49,7 @@ _TEST_MACRO = re.compile(
 )
 _SPECIFIERS = names("struct_specifier union_specifier enum_specifier")
 _SPECIFIED = {"enum_specifier": "enum", "class_specifier": "class"}
-_MACRO = rb"(?P<macro>[A-Z][A-Z0-9_]{3,}(?:[ \t]*\([^;{}()]*\))?)"
+_MACRO = rb"(?P<macro>_*[A-Z][A-Z0-9_]{3,}(?:[ \t]*\([^;{}()]*\))?)"
 _CLASS_MACRO = re.compile(
     rb"\b(?:class|struct|union|enum)[ \t]+" + _MACRO + rb"(?=\s+[A-Za-z_][\w:]*\s*(?:final\s*)?[:{])"
 )
@@ -61,6 +61,15 @@ _TYPE_MACRO = re.compile(
     rb"static|inline|virtual|explicit|extern|enum)[ \t]+)*[A-Za-z_][\w:<>]*[ \t*&]+[\w:~]+[ \t]*\()",
     re.MULTILINE,
 )
+_TAIL_MACRO = re.compile(
+    rb"^(?![ \t]*(?:if|for|while|else|switch|return|\}|#)\b)[^\n;{}]*\)[ \t]*"
+    rb"(?:const\b[ \t]*|override\b[ \t]*|noexcept\b[ \t]*)*\s" + _MACRO + rb"(?=\s*[;{])",
+    re.MULTILINE,
+)
+_DEFAULTED = re.compile(  # `A::~A() = default;` is an assignment to the grammar
+    rb"^([A-Za-z_][\w:<>, \t]*::~?\w+[ \t]*\([^;{}()]*\)[^\n;{}=]*)(=\s*default\s*;)", re.MULTILINE
+)
+_CHAINED = re.compile(r"\)\s*(?:\.|->)")  # `make_unique<A>()->b()` makes what `b` makes
 _OPERATOR_GAP = re.compile(r"operator ([^\w\s]+) ?\(")
 _ARGUMENTS = re.compile(r"<[^<>]*>")
 _WRAPPED = re.compile(
@@ -289,7 +298,7 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
         return []
     of, arguments = match[1], match[2]
     if of == "auto":
-        made = _MADE.match(match[4])
+        made = None if _CHAINED.search(match[4]) else _MADE.match(match[4])
         of = "" if made is None else made[1] or made[2]
     elif arguments and (wrapped := _WRAPPED.fullmatch(of + arguments)):
         of = wrapped[1].partition(",")[0].strip(" *&")
@@ -311,7 +320,9 @@ def _prepare(raw: bytes) -> bytes:
     """
     raw = _CLASS_MACRO.sub(_blank, raw)
     raw = _LINE_MACRO.sub(_blank, raw)
-    return _TYPE_MACRO.sub(_blank, raw)
+    raw = _TYPE_MACRO.sub(_blank, raw)
+    raw = _TAIL_MACRO.sub(_blank, raw)
+    return _DEFAULTED.sub(lambda match: match[1] + b"{" + b" " * (len(match[2]) - 2) + b"}", raw)
 
 
 def _blank(match: re.Match[bytes]) -> bytes:

@@ -61,6 +61,7 @@ _TYPED = re.compile(
     r"((?:this\s*\.\s*)?[#\w$]+)\s*[?!]?\s*(?::\s*([^=]+?))?\s*(?:=\s*(?:await\s+)?(new\s+[\w$.]+)?.*)?$",
     re.DOTALL,
 )
+_CHAINED = re.compile(r"\)\s*[?!]?\.")  # `new Foo(1).load()` makes what `load` makes
 _SAME = re.compile(r"(this\.[#\w$]+)\s*=\s*([A-Za-z_$][\w$]*)$")
 _TYPE_NAME = re.compile(r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)*")
 
@@ -91,6 +92,8 @@ def _name(node: tree_sitter.Node, kind: str) -> str | None:
             return None if key is None or key.type == "computed_property_name" else node_text(key).strip("'\"")
         case "call_expression":
             return _test_name(node)
+        case "construct_signature":
+            return "new"
         case "field_definition":
             name = node.child_by_field_name("property")
         case _:
@@ -318,7 +321,7 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
         return []
     name = re.sub(r"\s", "", match[2])
     of = type_name(match[3]) if match[3] else ""
-    if not of and match[4]:
+    if not of and match[4] and not _CHAINED.search(text):
         of = type_name(match[4].removeprefix("new").strip())
     if not of:
         return []

@@ -43,6 +43,7 @@ _TYPED = re.compile(
     r"\**\s*((?:self\.|cls\.)?[^\W\d]\w*)\s*(?::(?!=)\s*([^=]+?)\s*)?(?::?=\s*(?:await\s+)?([\w.]+)\s*\(.*)?(?:=.*)?$",
     re.DOTALL,
 )
+_CHAINED = re.compile(r"\)\s*\.")  # `Foo(1).load()` makes what `load` makes
 _SAME = re.compile(r"((?:self|cls)\.\w+)\s*=\s*([^\W\d]\w*)(?:\s+or\s.*)?$", re.DOTALL)
 _WITH = re.compile(r"(?:await\s+)?([\w.]+)\s*\(.*\)\s+as\s+(\w+)$", re.DOTALL)
 _OPTIONAL = re.compile(r"(?:typing\.|t\.)?(?:Optional|Final|ClassVar|Annotated|Type|type)\[\s*(.*)\]", re.DOTALL)
@@ -159,13 +160,13 @@ def _made(callee: str) -> str:
 def _typed(text: str) -> Sequence[tuple[str, str]]:
     if match := _WITH.match(text):
         of = _made(match[1])
-        return [(match[2], of)] if of else []
+        return [(match[2], of)] if of and not _CHAINED.search(text) else []
     if match := _SAME.match(text):
         return [(match[1], f"={match[2]}")]
     match = _TYPED.match(text)
     if match is None:
         return []
-    of = type_name(match[2]) if match[2] else _made(match[3]) if match[3] else ""
+    of = type_name(match[2]) if match[2] else _made(match[3]) if match[3] and not _CHAINED.search(text) else ""
     return [(match[1], of)] if of else []
 
 

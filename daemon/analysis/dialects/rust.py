@@ -34,6 +34,8 @@ _TYPED = re.compile(
 )
 _MADE = re.compile(r"&?\s*(?:mut\s+)?((?:\w+\s*::\s*)*\w+)\s*(?:::\s*<[^<>]*>\s*)?([({])?")
 _TYPE_NAME = re.compile(r"(?:\w+\s*::\s*)*[A-Za-z_]\w*")
+_VISIBILITY = re.compile(r"^pub\s*\([^)]*\)")
+_CHAINED = re.compile(r"\)\s*\.")
 _TEST = re.compile(r"#!?\[\s*(?:\w+\s*::\s*)*(?:test|rstest|bench|test_case)\b")
 
 
@@ -85,7 +87,7 @@ def _refine(draft: Draft, parent: Draft | None) -> None:
 
 
 def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
-    header = source.masked[draft.head : min(draft.body, draft.head + 200)]
+    header = source.masked[draft.head : draft.head + 200 if draft.kind == "constant" else draft.body]
     flags = Flag(0)
     if header.startswith("pub"):
         flags |= Flag.EXPORTED
@@ -97,6 +99,7 @@ def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
     elif parent is not None and parent.kind == "impl" and re.search(r"\bfor\b", _head_of(parent, source)):
         flags |= Flag.EXPORTED
     if draft.kind in {"function", "method"}:
+        header = _VISIBILITY.sub("", header)
         before = header.partition("(")[0]
         flags |= Flag.ASYNC if re.search(r"\basync\b", before) else Flag(0)
         flags |= Flag.DECLARATION if draft.is_bodiless else Flag(0)
@@ -181,7 +184,7 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
     of = ""
     if match[2]:
         of = _bare(match[2])
-    elif match[3] and (made := _MADE.match(match[3])):
+    elif match[3] and not _CHAINED.search(match[3]) and (made := _MADE.match(match[3])):
         path = re.sub(r"\s", "", made[1])
         of, _, function = path.rpartition("::")
         if made[2] == "{" or function[:1].isupper():

@@ -9,6 +9,7 @@
 (function_signature) @unit.function
 (method_signature) @unit.method
 (abstract_method_signature) @unit.method
+(construct_signature) @unit.constructor
 (public_field_definition value: [(arrow_function) (function_expression)]) @unit.method
 (public_field_definition value: (class)) @unit.class
 (ambient_declaration (lexical_declaration (variable_declarator) @unit.constant))
