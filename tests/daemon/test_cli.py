@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 import threading
@@ -566,3 +569,48 @@ def test_the_light_commands_import_nothing_heavy(daemon: Scripted) -> None:
     daemon.answers["search"] = {"results": []}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "codegraphd: nothing found\n")
+
+
+def test_follow_prints_one_document_a_line(daemon: Scripted) -> None:
+    command = [sys.executable, "-m", "codegraphd.daemon", "status", "--follow", "--json", "--interval", "0.01"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        process.terminate()
+    assert [json.loads(line)["daemon"]["state"] for line in lines] == ["ready"] * 3
+
+
+def on_a_terminal(*argv: str) -> str:
+    """What a command shows on a terminal of 100 columns."""
+    master, slave = pty.openpty()
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    env.pop("NO_COLOR", None)
+    command = [sys.executable, "-m", "codegraphd.daemon", *argv]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=env) as process:
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the last one that had it open left
+            while block := os.read(master, 65_536):
+                shown += block
+    os.close(master)
+    assert process.returncode == 0, shown
+    return shown.decode()
+
+
+def test_a_terminal_gets_colour_and_lines_that_fit(daemon: Scripted) -> None:
+    long = unit("src/a.py", 1, "a", root=daemon.roots[0], doc="word " * 100)
+    daemon.answers["search"] = {"results": [long]}
+    shown = on_a_terminal("search", "q")
+    assert "\x1b[36msrc/a.py:1\x1b[0m" in shown
+    (line,) = shown.strip().splitlines()
+    assert len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 100
+    assert "\x1b[32mready" in on_a_terminal("status")
+
+
+def test_watch_wait_draws_bars_on_a_terminal(daemon: Scripted) -> None:
+    daemon.answers["watch"] = {"root": daemon.roots[0], "state": "crawling"}
+    daemon.answers["sync"] = {"clock": "s:3"}
+    shown = on_a_terminal("watch", "--wait", daemon.roots[0])
+    assert "reading" in shown
+    assert "10/10" in shown
+    assert f"{daemon.roots[0]}: 2 files, 10 units, in " in shown.replace("\r\n", "\n")
