@@ -76,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._is_half_closed = False  # it will ask nothing more, and waits for its answers
         self._callbacks: list[Callable[[], None]] = []
         self._cancellable: set[int] = set()
+        self._unanswered = 0  # counts down: what stands for the msgid of a request that wants no answer
         self._outbox: deque[bytes | bytearray] = deque()
         self._queued_bytes = 0  # of notifications and refusals in the outbox; of replies it holds one at most
         self._pump: asyncio.Task[None] | None = None
@@ -226,8 +227,10 @@ class Connection(asyncio.Protocol):
                 msgid = params.get("msgid")
                 if isinstance(msgid, int) and msgid in self._cancellable:
                     self.tasks[msgid].cancel()
-            case Notification():
-                pass  # of a newer client: nothing that we know
+            case Notification(method, params):  # a request that wants no answer, such as `changed` from an editor
+                if not self.is_refused:
+                    self._unanswered -= 1
+                    self._start(self._unanswered, method, params)
             case Invalid(msgid, code, message, fatal):
                 if msgid is not None:
                     self._refuse(msgid, code, message)
@@ -248,7 +251,8 @@ class Connection(asyncio.Protocol):
             try:
                 result = await self._handle(method, params)
                 self._cancellable.discard(msgid)  # half an answer would tear the stream
-                await self._reply(msgid, result)
+                if msgid >= 0:
+                    await self._reply(msgid, result)
             except RequestError as error:
                 self._refuse(msgid, error.code, error.message)
             except TimeoutError as error:
@@ -307,6 +311,9 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, msgid: int, code: int, message: str) -> None:
         self._front.n_errors += 1
+        if msgid < 0:
+            log.debug("connection %d: a notification was refused: %s", self._id, message)
+            return
         self._write(encode_error(msgid, code, message))
 
     # --- writing ---

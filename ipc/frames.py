@@ -132,7 +132,7 @@ def decode(frame: bytes) -> Event:
         msgid = _msgid_of(frame[:64])
         return Invalid(msgid, NOT_A_REQUEST, f"not a request: {error or type(error).__name__}", fatal=msgid is None)
     match message:
-        case [0, int() as msgid, str() as method, list() as arguments] if msgid is not True and msgid is not False:
+        case [0, int() as msgid, str() as method, list() as arguments] if _is_msgid(msgid):
             params = _params(arguments)
             if params is None:
                 return Invalid(msgid, NOT_A_REQUEST, "params must be an array that holds one map", fatal=False)
@@ -142,7 +142,7 @@ def decode(frame: bytes) -> Event:
             if params is None:
                 return Invalid(None, NOT_A_REQUEST, "params must be an array that holds one map", fatal=False)
             return Notification(method, params)
-        case [0, int() as msgid, *_] if msgid is not True and msgid is not False:
+        case [0, int() as msgid, *_] if _is_msgid(msgid):
             return Invalid(msgid, NOT_A_REQUEST, "a request is [0, msgid, method, params]", fatal=False)
         case _:
             return Invalid(None, NOT_A_REQUEST, "a message is [0, msgid, method, params] or [2, method, params]", True)
@@ -195,7 +195,11 @@ def _msgid_of(start: bytes) -> int | None:
         msgid = head.unpack()
     except (ValueError, TypeError, msgpack.UnpackException):
         return None
-    return msgid if isinstance(msgid, int) and not isinstance(msgid, bool) else None
+    return msgid if _is_msgid(msgid) else None
+
+
+def _is_msgid(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 # --- writing -------------------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ def test_a_notification_is_read() -> None:
         (b"\x2a", None, NOT_A_REQUEST, True),
         (msgpack.packb([1, 5, None, None]), None, NOT_A_REQUEST, True),
         (msgpack.packb([0, True, "x", []]), None, NOT_A_REQUEST, True),
+        (msgpack.packb([0, -1, "x", []]), None, NOT_A_REQUEST, True),
         (msgpack.packb([0, 5, "x"]), 5, NOT_A_REQUEST, False),
         (msgpack.packb([0, 5, "x", [1]]), 5, NOT_A_REQUEST, False),
         (msgpack.packb([2, "x", [1]]), None, NOT_A_REQUEST, False),

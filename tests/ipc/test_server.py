@@ -235,6 +235,19 @@ def test_cancel_of_nothing_changes_nothing(running: Running) -> None:
         assert msgpack.unpackb(sock.recv(65536)) == [1, 1, None, {"results": ["q"]}]
 
 
+def test_a_notification_is_a_request_without_an_answer(running: Running) -> None:
+    with running.raw() as sock:
+        sock.sendall(encode_notification("search", {"query": "sleep 0", "limit": 1}))
+        assert running.script.started.wait(20)
+        for method, params in (("serch", {}), ("search", {}), ("status", {}), ("search", {"query": "bad"})):
+            sock.sendall(encode_notification(method, params))
+        sock.sendall(encode_request(1, "search", {"query": "q", "limit": 1}))
+        assert msgpack.unpackb(sock.recv(65536)) == [1, 1, None, {"results": ["q"]}]
+        running.wait(lambda: not any(c.tasks for c in running.server._front.connections))
+        sock.sendall(encode_request(2, "search", {"query": "q", "limit": 1}))
+        assert msgpack.unpackb(sock.recv(65536)) == [1, 2, None, {"results": ["q"]}]
+
+
 def test_a_client_deadline_cancels(running: Running) -> None:
     with running.client() as client:
         with pytest.raises(DeadlineError):
