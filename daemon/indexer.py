@@ -319,6 +319,7 @@ class Indexer:
             self._dispatch(root)
         if self._step is None and now >= self._retry_at:
             self._begin_step(now)
+        self.feeder.edits_only = any(root.n_unparsed > IN_FLIGHT for root in self.roots.values())
         self.feeder.pump(now)
         if self._waiters:
             self._release_waiters()

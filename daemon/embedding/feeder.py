@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from codegraphd.daemon.embedding.backlog import Backlog
 from codegraphd.daemon.embedding.text import context_text
-from codegraphd.daemon.engine import Outcome, Settings, attach, set_aside
+from codegraphd.daemon.engine import CHANGED, IDLE, Outcome, Settings, attach, set_aside
 from codegraphd.daemon.graph.index import Index, View, recipe_inputs
 from codegraphd.daemon.graph.recipe import quoted, recipe_of
 from codegraphd.store.records import Batch, FileRecord, Input, UnitRecord, digest
@@ -74,6 +74,7 @@ class Feeder:
         self.set_aside: dict[str, str] = {}  # "path:qualname" -> why the model cannot take it
         self._snapshot, self._embedder, self._render, self._submit = snapshot, embedder, render, submit
         self.settings = settings
+        self.edits_only = False  # a crawl needs the processors: answers by words for all come before meaning for some
         self._forming: _Forming | None = None
         self._sent: dict[int, _Sent] = {}
         self._asked: dict[bytes, int] = {}  # cache key -> number of the batch that computes it
@@ -95,13 +96,14 @@ class Feeder:
         self.pump(now)
 
     def pump(self, now: float) -> None:
-        """Form and send batches while there is room."""
+        """Form and send batches while there is room. While `edits_only` is set the bulk waits."""
+        worst = CHANGED if self.edits_only else IDLE
         while (
             self.model is not None
             and self._forming is None
             and len(self._sent) < UNDER_WAY
             and now >= self._quiet_until
-            and (units := self.backlog.take(BATCH_UNITS))
+            and (units := self.backlog.take(BATCH_UNITS, worst))
         ):
             self._form(units, now)
 
