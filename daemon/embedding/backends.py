@@ -21,7 +21,7 @@ from codegraphd.daemon.embedding.models import HASHING, ModelError, ModelInfo, w
 
 
 class Backend(Protocol):
-    """A loaded model. Used by one thread."""
+    """A loaded model. `lanes` threads at most call it at the same time."""
 
     @property
     def name(self) -> str: ...
@@ -29,6 +29,13 @@ class Backend(Protocol):
     def device(self) -> str: ...
     @property
     def dtype(self) -> str: ...
+    @property
+    def lanes(self) -> int: ...
+    @property
+    def group_tokens(self) -> int:
+        """How many tokens it should be given at once."""
+        ...
+
     def encode(self, batch: Sequence[Sequence[int]], between: Callable[[], None]) -> np.ndarray:
         """Token ids, best of about equal length -> float32[n, dim], rows of length 1. `between` is called wherever
         the work can be left for a moment: a query then goes first."""
@@ -50,7 +57,7 @@ def open_tokens(info: ModelInfo) -> Tokeniser:
     return Tokens(info)
 
 
-def open_backend(info: ModelInfo, device: str, dtype: str, threads: int, cache_dir: str) -> Backend:
+def open_backend(info: ModelInfo, device: str, dtype: str, cache_dir: str) -> Backend:
     """Load a model. Raises ModelError when it cannot be loaded as asked."""
     if info.architecture == HASHING:
         return HashingBackend(info)
@@ -58,8 +65,7 @@ def open_backend(info: ModelInfo, device: str, dtype: str, threads: int, cache_d
         import torch
     except ImportError as error:
         raise ModelError(f"model {info.name}: torch is not installed ({error})") from None
-    torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)
+    torch.set_num_threads(1)  # the lanes of the worker are the parallelism
     device = _device(device)
     if dtype == "int8":
         raise ModelError(f"model {info.name}: int8 is not offered on {device}: its vectors are not float32's")
@@ -69,7 +75,7 @@ def open_backend(info: ModelInfo, device: str, dtype: str, threads: int, cache_d
         return _load(info, device, "bfloat16" if torch.cuda.is_bf16_supported() else "float16")
     if device == "mps":
         return _load(info, device, "float32")
-    return _fastest(info, threads, cache_dir)
+    return _fastest(info, cache_dir)
 
 
 def _load(info: ModelInfo, device: str, dtype: str) -> Backend:
@@ -91,7 +97,7 @@ def _device(asked: str) -> str:
     raise ModelError(f"device {asked} was asked for, and torch finds none")
 
 
-def _fastest(info: ModelInfo, threads: int, cache_dir: str) -> Backend:
+def _fastest(info: ModelInfo, cache_dir: str) -> Backend:
     """float32 or bfloat16 on this processor, by a measurement that is kept for it."""
     memory = os.path.join(cache_dir, "backend-choices.json")
     known: dict[str, Any] = {}
@@ -100,7 +106,7 @@ def _fastest(info: ModelInfo, threads: int, cache_dir: str) -> Backend:
             known = dict(json.load(file))
     except (OSError, ValueError, TypeError):
         known = {}
-    key = _processor(info, threads)
+    key = _processor(info)
     if known.get(key) in {"float32", "bfloat16"}:
         return _load(info, "cpu", known[key])
     candidates = [_load(info, "cpu", dtype) for dtype in ("bfloat16", "float32")]
@@ -128,10 +134,10 @@ def _nothing() -> None:
     pass
 
 
-def _processor(info: ModelInfo, threads: int) -> str:
+def _processor(info: ModelInfo) -> str:
     import torch
 
-    names = [info.architecture, str(info.dim), str(threads), torch.__version__, platform.machine()]
+    names = [info.architecture, str(info.dim), torch.__version__, platform.machine()]
     names.append(torch.backends.cpu.get_cpu_capability())
     names += [f"{name}={os.environ.get(name)}" for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")]
     try:

@@ -41,8 +41,16 @@ def can_encode(info: ModelInfo) -> bool:
     )
 
 
+def placement(device: str) -> tuple[int, int]:
+    """How many threads may run a model at the same time, and how many tokens they should be given at once.
+
+    On a processor 512 tokens are as fast as 2,048 and stay in its cache; a card wants to be filled by one thread.
+    """
+    return (64, 512) if device == "cpu" else (1, 16384)
+
+
 class Encoder:
-    """A loaded model. `encode` turns token ids into pooled, normalised vectors. Used by one thread."""
+    """A loaded model. `encode` turns token ids into pooled, normalised vectors. Any number of threads may call it."""
 
     name = "torch"
 
@@ -51,6 +59,7 @@ class Encoder:
         with open(os.path.join(info.directory, "config.json"), encoding="utf-8") as file:
             config = json.load(file)
         self.device, self.dtype = device, dtype
+        self.lanes, self.group_tokens = placement(device)
         self._pooling = info.pooling
         kind = getattr(torch, dtype)
         weights = _Weights(info, kind, torch.device(device))

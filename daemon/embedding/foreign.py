@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from codegraphd.daemon.embedding.encoder import placement
 from codegraphd.daemon.embedding.models import ModelError, ModelInfo
 
 
 class ForeignEncoder:
-    """A model that `encoder.Encoder` does not know. Used by one thread."""
+    """A model that `encoder.Encoder` does not know. Any number of threads may call it."""
 
     name = "transformers"
 
@@ -26,6 +27,7 @@ class ForeignEncoder:
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         self.device, self.dtype = device, dtype
+        self.lanes, self.group_tokens = placement(device)
         self._pooling = info.pooling
         try:
             config = AutoConfig.from_pretrained(info.directory, local_files_only=True, trust_remote_code=False)

@@ -37,6 +37,7 @@ class HashingBackend:
     """Vectors as the sum of a sign vector for each word and, at half weight, for each pair of neighbours."""
 
     name, device, dtype = "hashing", "cpu", "float32"
+    lanes, group_tokens = 1, 2048
 
     def __init__(self, info: ModelInfo) -> None:
         self._dim = info.dim

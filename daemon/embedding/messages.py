@@ -58,7 +58,6 @@ class Vectors(msgspec.Struct, tag="vectors", frozen=True):
     data: bytes  # float32[n, dim], rows of length 1
     truncated: tuple[bool, ...]
     tokens: tuple[int, ...]
-    seconds: tuple[float, ...]  # of each call of the model that this took
 
     def matrix(self) -> np.ndarray:
         """float32[n, dim]. Raises ValueError when the bytes are not that."""

@@ -1,8 +1,10 @@
 """The worker process: it holds the model and does nothing else.
 
-Three threads: the reader takes frames apart, the tokeniser turns the texts of bulk requests into groups of token ids,
-one request ahead of the model, and the main thread runs the model. A query does not wait for the group that is with
-the model: it goes between two of its layers.
+The main thread takes frames apart; the tokeniser thread turns the texts of bulk requests into groups of token ids, one
+request ahead of the model; and one or more *lanes* run the model, each on one core. Lanes rather than threads inside
+of each product: they never wait for each other, so a core that another process takes costs that core and no more.
+
+A query does not wait for the group that is with the model: a lane answers it between two of its layers.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ import collections
 import os
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, assert_never
 
 import msgspec
@@ -35,10 +37,9 @@ class _Request:
     id: int
     ids: list[list[int]]
     truncated: tuple[bool, ...]
-    groups: list[list[int]]
-    rows: np.ndarray | None = None
-    done: int = 0  # groups
-    seconds: list[float] = field(default_factory=list)
+    waiting: collections.deque[list[int]]  # groups that no lane has taken yet
+    left: int  # groups that are not done
+    rows: np.ndarray
 
 
 class Worker:
@@ -47,11 +48,10 @@ class Worker:
     def __init__(self, inbox: IO[bytes], outbox: IO[bytes]) -> None:
         self._inbox, self._outbox = inbox, outbox
         self._sending = threading.Lock()
-        self._wake = threading.Condition()
+        self._wake = threading.Condition()  # guards the three queues and the requests in them
         self._asked: collections.deque[Ask] = collections.deque()
         self._texts: collections.deque[Embed] = collections.deque()
-        self._ready: collections.deque[_Request] = collections.deque()
-        self._ended = False
+        self._ready: collections.deque[_Request] = collections.deque()  # with groups that no lane has taken yet
 
     def run(self) -> int:
         """Serve until the input ends. Returns the exit status."""
@@ -63,78 +63,27 @@ class Worker:
         try:
             self._info = load.info
             self._tokens: Tokeniser = open_tokens(load.info)
-            self._backend: Backend = open_backend(load.info, load.device, load.dtype, load.threads, load.cache_dir)
-            self._call([self._tokens.encode(["warm up"])[0][0]])
+            self._backend: Backend = open_backend(load.info, load.device, load.dtype, load.cache_dir)
+            self._backend.encode([self._tokens.encode(["warm up"])[0][0]], _nothing)
         except ModelError as error:
             self._send(Broken(str(error)))
             return 3
-        except Exception as error:
+        except Exception as error:  # a library's trouble with this model is the model's trouble
             self._send(Broken(f"model {load.info.name}: {type(error).__name__}: {error}"))
             return 3
-        self._budget = load.batch_tokens
         backend = self._backend
-        self._send(Loaded(backend.name, backend.device, backend.dtype, time.perf_counter() - start))
-        threading.Thread(target=self._read, args=(frames,), name="reader", daemon=True).start()
+        self._budget = min(load.batch_tokens, backend.group_tokens) or backend.group_tokens
+        for number in range(min(load.threads, backend.lanes)):
+            threading.Thread(target=self._lane, name=f"lane-{number}", daemon=True).start()
         threading.Thread(target=self._tokenise, name="tokeniser", daemon=True).start()
-        self._serve()
+        self._send(Loaded(backend.name, backend.device, backend.dtype, time.perf_counter() - start))
+        self._read(frames)
         return 0
 
-    def _serve(self) -> None:
-        while True:
-            with self._wake:
-                while not (self._ended or self._asked or self._ready):
-                    self._wake.wait()
-                if self._ended:
-                    return
-                request = None if self._asked else self._ready[0]
-            self._answer_queries()
-            if request is not None:
-                self._advance(request)
-
-    def _answer_queries(self) -> None:
-        """All the queries that wait. Called between two layers too."""
-        while self._asked:
-            ask = self._asked.popleft()
-            self._send(Started(ask.id))
-            try:
-                prefix = self._info.prefix(ask.role)
-                found = self._tokens.encode([prefix + text for text in ask.texts])
-                start = time.perf_counter()
-                rows = self._call([ids for ids, _ in found])
-                self._send_vectors(ask.id, rows, found, [time.perf_counter() - start])
-            except Exception as error:
-                self._send(Refused(ask.id, f"{type(error).__name__}: {error}"))
-
-    def _advance(self, request: _Request) -> None:
-        """One group of a bulk request through the model."""
-        group = request.groups[request.done]
-        self._send(Started(request.id))
-        start = time.perf_counter()
+    def _read(self, frames: Iterator[bytes]) -> None:
+        """Frames into the two queues, until the input ends or cannot be trusted."""
         try:
-            rows = self._backend.encode([request.ids[i] for i in group], self._answer_queries)
-        except Exception as error:
-            self._ready.popleft()
-            self._send(Refused(request.id, f"{type(error).__name__}: {error}"))
-            return
-        request.seconds.append(time.perf_counter() - start)
-        if request.rows is None:
-            request.rows = np.empty((len(request.ids), rows.shape[1]), np.float32)
-        request.rows[group] = rows
-        request.done += 1
-        if request.done == len(request.groups):
-            self._ready.popleft()
-            with self._wake:
-                self._wake.notify_all()  # the tokeniser may go one request further
-            found = list(zip(request.ids, request.truncated, strict=True))
-            self._send_vectors(request.id, request.rows, found, request.seconds)
-
-    def _call(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
-        return self._backend.encode(ids, lambda: None)
-
-    def _read(self, frames: object) -> None:
-        """The reader thread: frames into the two lanes, until the input ends or cannot be trusted."""
-        try:
-            for frame in frames:  # type: ignore[attr-defined]
+            for frame in frames:
                 message = messages.decode_down(frame)
                 with self._wake:
                     match message:
@@ -143,18 +92,15 @@ class Worker:
                         case Embed():
                             self._texts.append(message)
                         case Load():
-                            break
+                            return
                         case _:
                             assert_never(message)
                     self._wake.notify_all()
         except (OSError, ValueError, msgspec.MsgspecError):
-            pass
-        with self._wake:
-            self._ended = True
-            self._wake.notify_all()
+            return
 
     def _tokenise(self) -> None:
-        """The tokeniser thread: one request ahead of the model."""
+        """The tokeniser thread: at most one request that no lane has begun waits behind it."""
         while True:
             with self._wake:
                 while not self._texts or len(self._ready) > 1:
@@ -166,26 +112,95 @@ class Worker:
                 for at in range(0, len(embed.texts), _TOKENISED_AT_ONCE):
                     texts = embed.texts[at : at + _TOKENISED_AT_ONCE]
                     found += self._tokens.encode([prefix + text for text in texts])
-            except Exception as error:
+            except Exception as error:  # whatever the tokenizer raises is this request's trouble
                 self._send(Refused(embed.id, f"{type(error).__name__}: {error}"))
                 continue
             ids = [row for row, _ in found]
             parts = groups([len(row) for row in ids], self._budget)
-            request = _Request(embed.id, ids, tuple(cut for _, cut in found), parts)
+            rows = np.empty((len(ids), self._info.dim), np.float32)
+            cuts = tuple(cut for _, cut in found)
             with self._wake:
-                self._ready.append(request)
+                self._ready.append(_Request(embed.id, ids, cuts, collections.deque(parts), len(parts), rows))
                 self._wake.notify_all()
 
-    def _send_vectors(
-        self, id_: int, rows: np.ndarray, found: Sequence[tuple[list[int], bool]], seconds: Sequence[float]
-    ) -> None:
+    # --- a lane
+
+    def _lane(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._asked or self._ready):
+                    self._wake.wait()
+                taken = self._take() if self._ready else None
+            self._answer_queries()
+            if taken is not None:
+                self._advance(*taken)
+
+    def _take(self) -> tuple[_Request, list[int]]:
+        request = self._ready[0]
+        group = request.waiting.popleft()
+        if not request.waiting:
+            self._ready.popleft()
+            self._wake.notify_all()  # the tokeniser may go one request further
+        return request, group
+
+    def _advance(self, request: _Request, group: list[int]) -> None:
+        """One group of a bulk request through the model."""
+        self._send(Started(request.id))
+        try:
+            rows = self._backend.encode([request.ids[i] for i in group], self._answer_queries)
+        except Exception as error:  # whatever the model raises is this request's trouble
+            with self._wake:
+                is_first = request.left > 0
+                request.left = 0
+                request.waiting.clear()
+                if request in self._ready:
+                    self._ready.remove(request)
+                self._wake.notify_all()
+            if is_first:
+                self._send(Refused(request.id, f"{type(error).__name__}: {error}"))
+            return
+        with self._wake:
+            request.rows[group] = rows
+            request.left -= 1
+            is_last = request.left == 0
+        if is_last:
+            found = list(zip(request.ids, request.truncated, strict=True))
+            self._send_vectors(request.id, request.rows, found)
+
+    def _answer_queries(self) -> None:
+        """The queries that wait now; those that come meanwhile wait for the next layer, so that bulk work goes on
+        under any number of them. Called between two layers too."""
+        for _ in range(len(self._asked)):
+            try:
+                ask = self._asked.popleft()
+            except IndexError:  # another lane was quicker
+                return
+            self._send(Started(ask.id))
+            try:
+                prefix = self._info.prefix(ask.role)
+                found = self._tokens.encode([prefix + text for text in ask.texts])
+                self._send_vectors(ask.id, self._in_groups([ids for ids, _ in found]), found)
+            except Exception as error:  # whatever the model raises is this request's trouble
+                self._send(Refused(ask.id, f"{type(error).__name__}: {error}"))
+
+    def _in_groups(self, ids: Sequence[list[int]]) -> np.ndarray:
+        rows = np.empty((len(ids), self._info.dim), np.float32)
+        for group in groups([len(row) for row in ids], self._budget):
+            rows[group] = self._backend.encode([ids[i] for i in group], _nothing)
+        return rows
+
+    def _send_vectors(self, id_: int, rows: np.ndarray, found: Sequence[tuple[list[int], bool]]) -> None:
         data = np.ascontiguousarray(rows, "<f4").tobytes()
         tokens = tuple(len(ids) for ids, _ in found)
-        self._send(Vectors(id_, rows.shape[1], data, tuple(cut for _, cut in found), tokens, tuple(seconds)))
+        self._send(Vectors(id_, rows.shape[1], data, tuple(cut for _, cut in found), tokens))
 
     def _send(self, message: Up) -> None:
         with self._sending:
             write_frame(self._outbox, messages.encode(message))
+
+
+def _nothing() -> None:
+    pass
 
 
 def main() -> None:
@@ -196,8 +211,7 @@ def main() -> None:
     except (BrokenPipeError, StopIteration):
         status = 0  # the daemon is gone, or never said what to load
     finally:
-        outbox.flush()
-        os._exit(status)  # other threads may be inside the tokenizer; there is nothing to save
+        os._exit(status)  # other threads may be inside the model; there is nothing to save
 
 
 if __name__ == "__main__":

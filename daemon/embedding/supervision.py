@@ -4,8 +4,8 @@
 
 - The process starts when there is work, and ends after `idle_s` without any, or when it has grown by `growth_bytes`.
 - Bulk work is cut into *pieces*, of which two are with the worker at a time: one in the model, one being tokenised.
-- When the worker dies or says nothing for `hang_s` while it has work, the piece in the model is to blame. It is cut
-  into eighths that are sent one at a time, until single inputs are left; an input that dies twice alone is *set
+- When the worker dies, or a call of the model takes `hang_s`, the pieces in the model are under suspicion. They are
+  cut into eighths that are sent one at a time, until single inputs are left; an input that dies twice alone is *set
   aside*. All else is sent again. A query that dies is not sent again. When the model only raises, the same is done,
   and the process is started again before an input is set aside: loading ends with a trial, so it proves the model.
 - Starts are spaced out exponentially. After `DEATHS` deaths without one vector in between, or when the model cannot be
@@ -165,6 +165,7 @@ class _Piece:
     places: range  # in the batch's inputs
     inputs: tuple[Input, ...]
     deaths: int = 0
+    sent: float = 0.0
     is_suspect: bool = False  # sent alone, so that blame is exact
 
 
@@ -194,7 +195,9 @@ class Supervisor:
         self.set_aside: dict[bytes, str] = {}  # Input.key -> why
         self.restarts = 0
         self.embedded = self.answered = 0  # inputs; query texts
-        self.calls: collections.deque[tuple[float, int]] = collections.deque(maxlen=256)  # seconds, inputs; of pieces
+        self.calls: collections.deque[tuple[float, int]] = collections.deque(
+            maxlen=256
+        )  # seconds, inputs: of each piece
         self._numbers: Iterator[int] = itertools.count(1)  # pieces and queries share the wire's ids
         self._child = 0
         self._is_alive = False
@@ -203,11 +206,11 @@ class Supervisor:
         self._open: dict[int, _Open] = {}
         self._asked: dict[int, Asked] = {}  # wire id -> query, sent or not
         self._asked_sent: set[int] = set()  # an expired one stays until the worker is through with it
-        self._running: list[int] = []  # wire ids that the model works for; the last one is the innermost
+        self._running: dict[int, float] = {}  # wire ids that the model works for -> when it last began to
         self._deaths = self._breaks = 0  # in a row
         self._aside: list[bytes] = []  # keys set aside since the last vector
         self._not_before = 0.0  # the next start; in state "failed" the next look at the chain
-        self._last_word = self._last_work = 0.0
+        self._last_word = self._last_work = self._last_piece = 0.0
         self._batch_tokens = limits.batch_tokens
         self._loaded_rss = 0
         self._is_draining = False
@@ -238,7 +241,7 @@ class Supervisor:
         if self.state == "loading":
             moments.append(self._last_word + self._limits.load_s)
         elif self._is_alive and self._is_busy():
-            moments.append(self._last_word + self._limits.hang_s)
+            moments.append(self._last_sign() + self._limits.hang_s)
         elif self._is_alive and self._limits.idle_s:
             moments.append(self._last_work + self._limits.idle_s)
         return min(moments, default=None)
@@ -283,7 +286,7 @@ class Supervisor:
                 self._bury()
                 return [Kill(), *self._give_up(error, now)]
             case Started(id_):
-                self._running = [*(other for other in self._running if other != id_), id_]
+                self._running[id_] = now
                 return []
             case Vectors():
                 return self._receive(message, now)
@@ -314,7 +317,8 @@ class Supervisor:
         del self._sent[message.id]
         self._aside = []
         self.embedded += expected
-        self.calls.append((sum(message.seconds), expected))
+        self.calls.append((now - max(piece.sent, self._last_piece), expected))
+        self._last_piece = now
         open_ = self._open[piece.batch]
         places = slice(piece.places.start, piece.places.stop)
         open_.rows[places], open_.truncated[places], open_.tokens[places] = rows, message.truncated, message.tokens
@@ -324,7 +328,7 @@ class Supervisor:
     def _refused(self, id_: int, error: str, now: float) -> list[Action]:
         piece = self._sent.get(id_)
         if piece is not None and len(piece.inputs) == 1:
-            self._running = [id_]
+            self._running = {id_: now}
             return [Kill(), *self._end(error, now)]
         self._settle(id_, now)
         if (asked := self._asked.pop(id_, None)) is not None:
@@ -337,7 +341,7 @@ class Supervisor:
     def _settle(self, id_: int, now: float) -> None:
         self._last_work = now
         self._asked_sent.discard(id_)
-        self._running = [other for other in self._running if other != id_]
+        self._running.pop(id_, None)
 
     def _finish(self, batch_id: int) -> list[Action]:
         """The batch's answer, once there is nothing left of it."""
@@ -355,7 +359,7 @@ class Supervisor:
 
     def _end(self, cause: str, now: float) -> list[Action]:
         """The process died or is being killed."""
-        was_loading, was_busy, running = self.state == "loading", self._is_busy(), self._running
+        was_loading, was_busy, running = self.state == "loading", self._is_busy(), list(self._running)
         self._bury()
         if not was_loading and not was_busy:
             return self._enter("unloaded")  # somebody ended an idle one: nobody's fault
@@ -376,24 +380,28 @@ class Supervisor:
 
     def _bury(self) -> None:
         self._is_alive = self._is_draining = False
-        self._running = []
+        self._running = {}
         self.loaded = None
 
     def _blame(self, running: Sequence[int], error: str) -> list[Action]:
         """Find who was with the model, and put the rest back."""
         actions: list[Action] = []
-        culprit = running[-1] if running else next(iter(self._sent), 0)
+        suspects = set(running) or set(list(self._sent)[:1])
         pieces = list(self._sent.values())
         self._sent = {}
         self._asked_sent = set()
-        if (asked := self._asked.pop(culprit, None)) is not None:
-            actions.append(Refuse(asked.id, error))
-        self._waiting.extendleft(reversed([piece for piece in pieces if piece.id != culprit]))
+        actions += [Refuse(self._asked.pop(wire).id, error) for wire in sorted(suspects & set(self._asked))]
+        self._waiting.extendleft(reversed([piece for piece in pieces if piece.id not in suspects]))
         for piece in pieces:
-            if piece.id == culprit and len(piece.inputs) > 1:
+            if piece.id not in suspects:
+                continue
+            if len(piece.inputs) > 1:
                 self._split(piece)
-            elif piece.id == culprit:
+            elif len(suspects) == 1:
                 actions += self._suspect(piece, error)
+            else:  # perhaps it was the other one
+                piece.is_suspect = True
+                self._waiting.appendleft(piece)
         return actions
 
     def _split(self, piece: _Piece) -> None:
@@ -453,7 +461,8 @@ class Supervisor:
             return self._enter(self.state) if self.model is not None else []
         if not self._is_alive:
             return []
-        if (self.state == "loading" or self._is_busy()) and now >= self._last_word + limit:
+        if (self.state == "loading" or self._is_busy()) and now >= self._last_sign() + limit:
+            self._running = {wire: at for wire, at in self._running.items() if now >= at + limit}
             return [Kill(), *self._end(f"it said nothing for {limit:.0f} s", now)]
         if self.state != "ready":
             return []
@@ -508,6 +517,7 @@ class Supervisor:
             if len(self._sent) >= (1 if is_careful else IN_FLIGHT):
                 break
             self._sent[piece.id] = self._waiting.popleft()
+            piece.sent = now
             actions.append(Send(Embed(piece.id, tuple(item.text for item in piece.inputs))))
         return actions
 
@@ -519,6 +529,10 @@ class Supervisor:
 
     def _has_work(self) -> bool:
         return bool(self._waiting or self._sent or self._asked)
+
+    def _last_sign(self) -> float:
+        """The oldest of the signs of life that we wait for the next one of."""
+        return min(self._running.values(), default=self._last_word)
 
     def _is_busy(self) -> bool:
         """Whether the worker owes us something."""

@@ -235,7 +235,7 @@ class Embedder:
                 on_frame=hear,
                 on_exit=exited,
                 nice=self._nice,
-                environment=_environment(threads),
+                environment=_environment(),
             )
         except OSError as error:
             self._events.put(Exited(number, f"it cannot be started: {error}"))
@@ -252,17 +252,16 @@ class Embedder:
         return 0
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """What has to be set before the numeric libraries are loaded.
 
-    Threads that spin while they wait turn poisonous when another process takes a core: with two of them, throughput
-    fell from 117 to 7 functions/s. So they sleep.
+    One thread a product: threads that share one and spin while they wait for each other turn poisonous when another
+    process takes a core (with two of them, throughput fell from 117 to 7 functions/s).
     """
     return {
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
-        "KMP_BLOCKTIME": "0",
-        "MKL_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",

@@ -25,6 +25,8 @@ class Tokens(HashingTokens):
 
 
 class Backend(HashingBackend):
+    lanes = 2
+
     def encode(self, batch: Sequence[Sequence[int]], between: Callable[[], None]) -> np.ndarray:
         for ids in batch:
             self._obey(ids[0], between)

@@ -101,7 +101,7 @@ def test_minilm_is_faithful(
     mini: tuple[ModelInfo, np.ndarray], dtype: str, cosine: float, agreement: float, tmp_path: Path
 ) -> None:
     info, expect = mini
-    rows = embed(info, open_backend(info, "cpu", dtype, 1, str(tmp_path)), texts())
+    rows = embed(info, open_backend(info, "cpu", dtype, str(tmp_path)), texts())
     assert np.linalg.norm(rows, axis=1) == pytest.approx(1, abs=1e-5)
     assert (rows * expect).sum(1).min() >= cosine
     assert overlap(rows, expect) >= agreement
@@ -113,7 +113,7 @@ def test_minilm_is_faithful_on_other_devices(mini: tuple[ModelInfo, np.ndarray],
     if not has:
         pytest.skip(f"this machine has no {device} device")
     info, expect = mini
-    rows = embed(info, open_backend(info, device, "auto", 1, str(tmp_path)), texts())
+    rows = embed(info, open_backend(info, device, "auto", str(tmp_path)), texts())
     assert (rows * expect).sum(1).min() >= 0.9999
     assert overlap(rows, expect) >= 0.99
 
@@ -121,16 +121,16 @@ def test_minilm_is_faithful_on_other_devices(mini: tuple[ModelInfo, np.ndarray],
 def test_a_device_that_is_not_there_is_refused(mini: tuple[ModelInfo, np.ndarray], tmp_path: Path) -> None:
     device = "mps" if torch.cuda.is_available() else "cuda"
     with pytest.raises(ModelError, match=f"device {device} was asked for"):
-        open_backend(mini[0], device, "auto", 1, str(tmp_path))
+        open_backend(mini[0], device, "auto", str(tmp_path))
 
 
 def test_auto_measures_once_for_a_processor(
     mini: tuple[ModelInfo, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backends, "_race", lambda candidates, _: [2.0 - (c.dtype == "float32") for c in candidates])
-    assert open_backend(mini[0], "cpu", "auto", 1, str(tmp_path)).dtype == "float32"
+    assert open_backend(mini[0], "cpu", "auto", str(tmp_path)).dtype == "float32"
     monkeypatch.setattr(backends, "_race", lambda *_: pytest.fail("measured again"))
-    assert open_backend(mini[0], "cpu", "auto", 1, str(tmp_path)).dtype == "float32"
+    assert open_backend(mini[0], "cpu", "auto", str(tmp_path)).dtype == "float32"
 
 
 def test_the_cut_before_the_tokenizer_is_exact(mini: tuple[ModelInfo, np.ndarray]) -> None:
@@ -235,7 +235,7 @@ def test_tiny_models_equal_transformers(tmp_path: Path, kind: str) -> None:
             (directory / "1_Pooling").mkdir(exist_ok=True)
             (directory / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": pooling}))
             info = resolve(str(directory), str(tmp_path))
-            backend = open_backend(info, "cpu", "float32", 1, str(tmp_path))
+            backend = open_backend(info, "cpu", "float32", str(tmp_path))
             assert backend.name == ("transformers" if kind == "foreign" else "torch")
             expect = torch.nn.functional.normalize(torch.stack([POOL[pooling](state) for state in states]), dim=1)
             assert np.abs(embed(info, backend, some, role) - expect.numpy()).max() < 2e-5
@@ -267,12 +267,12 @@ def test_fault_43_broken_weights_are_named(tmp_path: Path, damage: str) -> None:
         save_file({"conv.weight": torch.zeros(3)}, path)
     info = resolve(str(directory), str(tmp_path))
     with pytest.raises(ModelError, match=str(path)):
-        open_backend(info, "cpu", "float32", 1, str(tmp_path))
+        open_backend(info, "cpu", "float32", str(tmp_path))
 
 
 def test_a_query_may_run_between_two_layers(mini: tuple[ModelInfo, np.ndarray], tmp_path: Path) -> None:
     info, _ = mini
-    backend = open_backend(info, "cpu", "float32", 1, str(tmp_path))
+    backend = open_backend(info, "cpu", "float32", str(tmp_path))
     batch = [row for row, _ in open_tokens(info).encode(texts()[4:12])]
     alone, expect = backend.encode(batch[:1], lambda: None), backend.encode(batch, lambda: None)
     nested: list[np.ndarray] = []

@@ -106,7 +106,7 @@ class World:
         else:
             n = len(message.texts)
             data = np.asarray([[len(text)] * DIM for text in message.texts], "<f4").tobytes()
-            self._hear(Vectors(message.id, DIM, data, (False,) * n, (3,) * n, (0.01,)))
+            self._hear(Vectors(message.id, DIM, data, (False,) * n, (3,) * n))
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
@@ -311,12 +311,12 @@ def garbage(id_: int, n: int) -> list[Vectors]:
     ones = np.ones((n, DIM), "<f4").tobytes()
     cuts, tokens = (False,) * n, (1,) * n
     return [
-        Vectors(id_, DIM, ones[:-4], cuts, tokens, ()),
-        Vectors(id_, DIM, np.full((n, DIM), np.nan, "<f4").tobytes(), cuts, tokens, ()),
-        Vectors(id_, DIM * 2, np.ones((n, DIM * 2), "<f4").tobytes(), cuts, tokens, ()),
-        Vectors(id_, DIM, ones + ones, cuts * 2, tokens * 2, ()),
-        Vectors(id_, DIM, ones, cuts * 2, tokens, ()),
-        Vectors(id_, 0, b"", cuts, tokens, ()),
+        Vectors(id_, DIM, ones[:-4], cuts, tokens),
+        Vectors(id_, DIM, np.full((n, DIM), np.nan, "<f4").tobytes(), cuts, tokens),
+        Vectors(id_, DIM * 2, np.ones((n, DIM * 2), "<f4").tobytes(), cuts, tokens),
+        Vectors(id_, DIM, ones + ones, cuts * 2, tokens * 2),
+        Vectors(id_, DIM, ones, cuts * 2, tokens),
+        Vectors(id_, 0, b"", cuts, tokens),
     ]
 
 
