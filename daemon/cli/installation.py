@@ -18,6 +18,8 @@ from codegraphd.daemon.cli.show import is_terminal, paint, plain, print_json, si
 from codegraphd.ipc.errors import ClientError
 from codegraphd.ipc.paths import Paths, secure_directory
 
+_LOAD_S = 120.0  # for a model's first vector
+
 
 def config(arguments: Namespace) -> int:
     """show: the effective configuration as TOML; check: is the file good; path: where everything of this home lies."""
@@ -150,25 +152,31 @@ def _list_models(arguments: Namespace, paths: Paths, loaded: configuration.Confi
 
 
 def _check_model(arguments: Namespace, paths: Paths, loaded: configuration.Config) -> int:
-    """Load the model in this process as the worker would, and embed one line. Raises CommandError."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from codegraphd.daemon.embedding.backends import open_backend, open_tokens
-    from codegraphd.daemon.embedding.models import ModelError, resolve
+    """Load the model in a worker process as the daemon would, and embed one line. Raises CommandError."""
+    import dataclasses
 
-    settings = loaded.embedding
-    name = arguments.name or settings.model
+    from codegraphd.daemon.embedding.models import ModelError, resolve
+    from codegraphd.daemon.embedding.worker import Embedder
+
+    name = arguments.name or loaded.embedding.model
+    settings = dataclasses.replace(loaded.embedding, model=name, fallback_models=())
     try:
         info = resolve(name, _models_directory(paths), settings.max_tokens)
-        began = time.perf_counter()
-        tokens = open_tokens(info)
-        backend = open_backend(
-            info, settings.device, settings.dtype, max(1, settings.threads), _models_directory(paths)
-        )
-        (ids, _), *_ = tokens.encode([info.prefix("query") + "def parse_config(path):"])
-        vector = backend.encode([ids], _nothing)[0]
-        took = time.perf_counter() - began
     except ModelError as error:
         raise CommandError(str(error)) from None
+    embedder = Embedder(settings, _models_directory(paths), lambda _event: None)
+    embedder.start()
+    try:
+        began = time.perf_counter()
+        (vector,) = embedder.query(["def parse_config(path):"], "query", _LOAD_S).result(_LOAD_S + 5)
+        took = time.perf_counter() - began
+        figures = embedder.statistics()
+    except Exception as error:
+        raise CommandError(
+            f"model {name} does not load: {embedder.state.error or error or type(error).__name__}"
+        ) from None
+    finally:
+        embedder.close()
     answer = {
         "name": info.name,
         "directory": info.directory,
@@ -176,16 +184,16 @@ def _check_model(arguments: Namespace, paths: Paths, loaded: configuration.Confi
         "dim": len(vector),
         "max_tokens": info.max_tokens,
         "pooling": info.pooling,
-        "backend": backend.name,
-        "device": backend.device,
-        "dtype": backend.dtype,
-        "load_s": round(took, 2),
+        "backend": figures["backend"],
+        "device": figures["device"],
+        "dtype": figures["dtype"],
+        "first_vector_s": round(took, 2),
     }
     if arguments.json:
         print_json(answer)
     else:
         for key, value in answer.items():
-            print(f"{key:<12} {plain(str(value))}")
+            print(f"{key:<15} {plain(str(value))}")
     return DONE
 
 
@@ -219,10 +227,6 @@ def _show_progress(file: str, done: int, size_: int) -> None:
     if is_terminal(sys.stderr):
         share = f" of {size(size_)}" if size_ >= 0 else ""
         print(end=f"\r\x1b[K{plain(file)}: {size(done)}{share}", file=sys.stderr, flush=True)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _use_model(arguments: Namespace, paths: Paths, loaded: configuration.Config) -> int:
