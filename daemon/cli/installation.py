@@ -172,9 +172,8 @@ def _check_model(arguments: Namespace, paths: Paths, loaded: configuration.Confi
         took = time.perf_counter() - began
         figures = embedder.statistics()
     except Exception as error:
-        raise CommandError(
-            f"model {name} does not load: {embedder.state.error or error or type(error).__name__}"
-        ) from None
+        reason = embedder.state.error or str(error) or type(error).__name__
+        raise CommandError(f"{name} does not load: {reason}") from None
     finally:
         embedder.close()
     answer = {

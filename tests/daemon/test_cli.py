@@ -235,6 +235,14 @@ def test_models(home: Path, cli: Cli) -> None:
     assert cli("model", "use", "hashing").code == 0
     assert (home / "config.toml").read_text() == '[embedding]\nmodel = "hashing"\n'
     assert cli("model", "check", "--json").document["name"] == "hashing"
+    broken = home / "broken"
+    broken.mkdir()
+    for name, text in (("config.json", '{"model_type": "bert", "hidden_size": 8}'), ("vocab.txt", "[UNK]\n")):
+        (broken / name).write_text(text)
+    (broken / "model.safetensors").write_bytes(b"\0" * 1000)
+    unloadable = cli("model", "check", str(broken))
+    assert (unloadable.code, unloadable.out) == (1, "")
+    assert str(broken) in unloadable.err
     refused = cli("model", "use", "no-such-model")
     assert refused.code == 1
     assert "no-such-model" in refused.err
