@@ -14,7 +14,16 @@ from codegraphd.daemon.analysis.fingerprint import Fingerprints, Info, Print
 from codegraphd.daemon.analysis.normal import Source, one_line, tokens_of
 from codegraphd.daemon.analysis.reading import Reading, line_starts
 from codegraphd.daemon.analysis.references import bindings_of, references_of
-from codegraphd.daemon.analysis.syntax import CONTAINERS, Captures, Dialect, Draft, atoms_of, capture, drafts_of
+from codegraphd.daemon.analysis.syntax import (
+    CONTAINERS,
+    Captures,
+    Dialect,
+    Draft,
+    atoms_of,
+    capture,
+    drafts_of,
+    n_errors,
+)
 from codegraphd.store.records import Flag, Unit, Words
 
 TOP_LEVEL_TOKENS = 40  # of code beside imports and definitions from which a file is a unit too
@@ -38,7 +47,7 @@ def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
         references=references,
         bindings=bindings_of(captures, drafts, source, dialect, starts),
         package=source.readable(dialect.package(source.masked)),
-        errors=_errors(tree.root_node),
+        errors=n_errors(tree.root_node),
     )
     infos = [_info(draft, source) for draft in drafts]
     ordinals: Counter[tuple[str, str]] = Counter()
@@ -119,21 +128,6 @@ def _with_parts(drafts: list[Draft], raw: bytes) -> list[Draft]:
     for _, part in added:
         part.parent = place[id(owner[id(part)])]
     return merged
-
-
-def _errors(root: tree_sitter.Node) -> int:
-    """Syntax errors in the tree: nodes that are errors or missing, not those within an error."""
-    if not root.has_error:
-        return 0
-    count = 0
-    stack = [root]
-    while stack and count < 1_000:
-        node = stack.pop()
-        if node.is_error or node.is_missing:
-            count += 1
-        elif node.has_error:
-            stack.extend(node.children)
-    return max(count, 1)
 
 
 def _info(draft: Draft, source: Source) -> Info:

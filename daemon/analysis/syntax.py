@@ -18,7 +18,7 @@ nodes would cost ten times the parse.) The vocabulary of captures, the same for 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -27,6 +27,8 @@ from typing import NamedTuple
 import tree_sitter
 
 from codegraphd.daemon.analysis.normal import Source
+
+MAX_UNITS = 10_000  # of one file; what has more was not written by hand
 
 CONTAINERS = frozenset({"class", "struct", "enum", "interface", "trait", "impl", "module", "namespace"})
 CALLABLES = frozenset({"function", "method", "constructor", "property"})
@@ -129,6 +131,7 @@ class Dialect:
     prepare: Callable[[bytes], bytes] | None = None  # what the parser shall see instead; of equal length
     tidy: Callable[[str], str] = lambda signature: signature  # the language's own way to space a signature
     package: Callable[[str], str] = lambda _masked: ""  # what the file declares as its package
+    repairs: Callable[[bytes], Iterable[bytes]] = lambda _raw: ()  # other readings, of equal length, of what has errors
 
 
 def node_text(node: tree_sitter.Node) -> str:
@@ -161,9 +164,34 @@ class Captures(dict[str, list[tree_sitter.Node]]):
 def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
     if dialect.prepare is not None:
         raw = dialect.prepare(raw)
-    tree = tree_sitter.Parser(language(dialect.grammar)).parse(raw)
+    parser = tree_sitter.Parser(language(dialect.grammar))
+    tree = parser.parse(raw)
+    fewest = n_errors(tree.root_node)
+    if fewest:
+        for reading in dialect.repairs(raw):
+            other = parser.parse(reading)
+            errors = n_errors(other.root_node)
+            if errors < fewest:
+                tree, fewest = other, errors
+            if not fewest:
+                break
     cursor = tree_sitter.QueryCursor(query(dialect.grammar, dialect.queries))
     return tree, Captures(cursor.captures(tree.root_node))
+
+
+def n_errors(root: tree_sitter.Node) -> int:
+    """Syntax errors in the tree: nodes that are errors or missing, not those within an error."""
+    if not root.has_error:
+        return 0
+    count = 0
+    stack = [root]
+    while stack and count < 1_000:
+        node = stack.pop()
+        if node.is_error or node.is_missing:
+            count += 1
+        elif node.has_error:
+            stack.extend(node.children)
+    return max(count, 1)
 
 
 def atoms_of(captures: Captures) -> list[tuple[int, int, int]]:
@@ -185,6 +213,7 @@ def drafts_of(captures: Captures, source: Source, dialect: Dialect) -> list[Draf
     for draft in drafts:
         attachments.attach(draft)
     drafts.sort(key=lambda draft: (draft.start, -draft.end))
+    del drafts[MAX_UNITS:]
     stack: list[int] = []
     kept: list[Draft] = []
     for draft in drafts:

@@ -25,6 +25,7 @@ from codegraphd.store.records import Flag, Unit, Words, digest
 
 MIN_BLOCK, MAX_BLOCK = 400, 1_500  # bytes: what a model reads at once
 MAX_UNITS, MAX_DATA_UNITS = 400, 20
+UNNAMED = "-"  # the name of a block or section without a letter in its title
 MAX_NAME = 80  # characters
 
 _DATA = names("json json5 jsonc xml svg csv tsv ipynb lock mod patch diff po pot properties sql html htm xhtml")
@@ -186,13 +187,13 @@ def _cut(lines: Sequence[bytes], first: int, last: int, forced: Sequence[int]) -
 
 
 def _block(lines: Sequence[bytes], first: int, last: int) -> _Block:
-    name = next((title for line in lines[first:last] if _LETTERS.search(title := _title(line))), "")
+    name = next((title for line in lines[first:last] if _LETTERS.search(title := _title(line))), UNNAMED)
     return _Block("section", name, first, last, last, 0, -1, name)
 
 
 def _title(line: bytes) -> str:
     text = line[: 4 * MAX_NAME].decode("utf-8", "replace")
-    return " ".join(text.split())[:MAX_NAME].strip("#*=-`[]<>!/\\ \t") or " ".join(text.split())[:MAX_NAME]
+    return " ".join(text.split())[:MAX_NAME].strip("#*=-`[]<>!/\\ \t") or " ".join(text.split())[:MAX_NAME] or UNNAMED
 
 
 # --- units ------------------------------------------------------------------------------------------------------------
