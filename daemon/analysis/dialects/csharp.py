@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import tree_sitter
 
@@ -43,7 +43,43 @@ _TYPED = re.compile(
 _TEST = re.compile(
     r"\[\s*(?:\w+\s*:\s*)?(?:[\w.]+\.)?(?:Test|TestMethod|Fact|Theory|TestCase|DataTestMethod|Benchmark)\b"
 )
+_DIRECTIVE = re.compile(
+    rb"^[ \t]*#[ \t]*(if|elif|else|endif|region|endregion|nullable|pragma|define|undef|warning|error|line)\b[^\r\n]*",
+    re.MULTILINE,
+)
+_NOT_LINE_END = re.compile(rb"[^\r\n]")
 _INTERFACE = re.compile(r"I[A-Z]")
+
+
+def without_directives(raw: bytes, *, first_only: bool = False) -> bytes:
+    """`raw` with the lines of `#if` and its like blanked; with `first_only`, all branches but the first ones too.
+
+    The grammar takes a conditional only where a whole member or statement could stand. People put it anywhere: around
+    a base class, an `else if`, half of an expression.
+    """
+    pieces: list[bytes] = []
+    position = 0
+    passing: list[bool] = []  # for each `#if` around: in a branch that is not the first
+    for match in _DIRECTIVE.finditer(raw):
+        piece = raw[position : match.start()]
+        pieces.append(_NOT_LINE_END.sub(b" ", piece) if first_only and any(passing) else piece)
+        pieces.append(b" " * (match.end() - match.start()))
+        position = match.end()
+        word = match[1]
+        if word == b"if":
+            passing.append(False)
+        elif passing and word in {b"elif", b"else"}:
+            passing[-1] = True
+        elif passing and word == b"endif":
+            passing.pop()
+    pieces.append(raw[position:])
+    return b"".join(pieces)
+
+
+def _repairs(raw: bytes) -> Iterator[bytes]:
+    if _DIRECTIVE.search(raw) is not None:
+        yield without_directives(raw)
+        yield without_directives(raw, first_only=True)
 
 
 def base_kind(name: str) -> str:
@@ -53,11 +89,8 @@ def base_kind(name: str) -> str:
 
 def _name(node: tree_sitter.Node, kind: str) -> str | None:  # noqa: ARG001
     match node.type:
-        case "namespace_declaration":
-            if node.parent is not None and node.parent.type == "compilation_unit":
-                siblings = [child for child in node.parent.named_children if child.type == node.type]
-                if len(siblings) == 1:
-                    return None
+        case "namespace_declaration" if _is_only_namespace(node):
+            return None
         case "destructor_declaration":
             name = node.child_by_field_name("name")
             return None if name is None else f"~{node_text(name)}"
@@ -73,6 +106,27 @@ def _name(node: tree_sitter.Node, kind: str) -> str | None:  # noqa: ARG001
             return None
     found = node.child_by_field_name("name")
     return None if found is None else node_text(found).replace(" ", "")
+
+
+def _is_only_namespace(node: tree_sitter.Node) -> bool:
+    """Whether the file has no namespace block but this one."""
+    root = node.parent
+    for _ in range(20):
+        if root is None or not root.type.startswith("preproc_"):
+            break
+        root = root.parent
+    if root is None or root.type != "compilation_unit":
+        return False
+    count = 0
+    stack = [root]
+    while stack and count < 2:
+        for child in stack.pop().named_children:
+            if child.type == "namespace_declaration":
+                count += 1
+                stack.append(child)
+            elif child.type in {"declaration_list", "ERROR"} or child.type.startswith("preproc_"):
+                stack.append(child)
+    return count == 1
 
 
 def _has_body(node: tree_sitter.Node) -> bool:
@@ -174,5 +228,6 @@ DIALECTS = {
         typed=_typed,
         package=_package,
         base_kind=base_kind,
+        repairs=_repairs,
     )
 }

@@ -1,13 +1,16 @@
-"""Java."""
+"""Java. What an anonymous class or the body of an enum constant defines is no member of the class around it: its
+qualified name says so, as `A.$Runnable.run`, `Op.PLUS.apply`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+import tree_sitter
+
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
-from codegraphd.daemon.analysis.syntax import CALLABLES, Dialect, Draft, Import
+from codegraphd.daemon.analysis.syntax import CALLABLES, Dialect, Draft, Import, node_text
 from codegraphd.store.records import Flag
 
 KEYWORDS = names(
@@ -28,6 +31,9 @@ BUILTINS = names(
 _PACKAGE = re.compile(r"\bpackage\s+([\w.\s]+?)\s*;", re.ASCII)
 _IMPORT = re.compile(r"import\s+(static\s+)?([\w.$\s\x80-\xff]+?)\s*(\.\s*\*)?\s*;?\s*$", re.ASCII)
 _ARGUMENTS = re.compile(r"<[^<>]*>")
+_MODIFIER_GAP = re.compile(
+    r"\b(public|protected|private|static|final|abstract|default|synchronized|native|strictfp)<", re.ASCII
+)
 _TYPED = re.compile(
     r"(?:for\s*\(\s*)?(?:.*?\binstanceof\s+)?(?:@[\w.]+(?:\([^)]*\))?\s*|"
     r"(?:final|public|private|protected|static|volatile|transient)\s+)*"
@@ -69,8 +75,29 @@ def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
     return int(flags)
 
 
+def _scope(node: tree_sitter.Node, kind: str) -> str:  # noqa: ARG001
+    body = node.parent
+    if body is None or body.type != "class_body" or (owner := body.parent) is None:
+        return ""
+    if owner.type == "enum_constant":
+        name = owner.child_by_field_name("name")
+        return "" if name is None else node_text(name)
+    if owner.type == "object_creation_expression":
+        of = owner.child_by_field_name("type")
+        return "" if of is None else "$" + node_text(of).partition("<")[0].strip().rpartition(".")[2]
+    return ""
+
+
 def _refine(draft: Draft, parent: Draft | None) -> None:
-    pass
+    if draft.kind == "method" and parent is None:  # a compact source file
+        draft.kind = "function"
+
+
+def _tidy(signature: str) -> str:
+    signature = _MODIFIER_GAP.sub(r"\1 <", signature).replace(" ...", "... ").replace("non - sealed", "non-sealed")
+    return (
+        signature.replace("> &", "> & ").replace(",?", ", ?").replace(" []", "[]").replace("@ interface", "@interface")
+    )
 
 
 def _imports(text: str) -> Sequence[Import]:
@@ -97,11 +124,13 @@ DIALECTS = {
         keywords=KEYWORDS,
         builtins=BUILTINS,
         selves=frozenset({"this"}),
+        scope=_scope,
         refine=_refine,
         flags=_flags,
         is_doc=lambda comment: comment.startswith("/**"),
         imports=_imports,
         typed=_typed,
+        tidy=_tidy,
         package=_package,
     )
 }

@@ -6,6 +6,7 @@
 (annotation_type_declaration) @unit.interface
 (enum_declaration) @unit.enum
 (method_declaration) @unit.method
+(annotation_type_element_declaration) @unit.method
 (constructor_declaration) @unit.constructor
 (compact_constructor_declaration) @unit.constructor
 
@@ -19,7 +20,9 @@
 (import_declaration) @import
 
 (method_invocation) @ref.invoke
-(method_reference) @ref.call
+(method_reference (_) (_) .) @ref.call
+(method_reference . [(identifier) (field_access)] @ref.instantiate "new")
+(method_reference . (generic_type . (type_identifier) @ref.instantiate) "new")
 (object_creation_expression type: [(type_identifier) (scoped_type_identifier)] @ref.instantiate)
 (object_creation_expression type: (generic_type . [(type_identifier) (scoped_type_identifier)] @ref.instantiate))
 (superclass [(type_identifier) (scoped_type_identifier)] @ref.inherit)
@@ -30,6 +33,7 @@
 (extends_interfaces (type_list (generic_type . [(type_identifier) (scoped_type_identifier)] @ref.inherit)))
 (marker_annotation name: (_) @ref.decorate)
 (annotation name: (_) @ref.decorate)
+(record_pattern . (identifier) @ref.type)
 (type_identifier) @ref.type
 (scoped_type_identifier) @ref.type
 
@@ -41,3 +45,5 @@
 (enhanced_for_statement) @typed
 (catch_formal_parameter) @typed
 (instanceof_expression name: (identifier)) @typed
+(type_pattern) @typed
+(record_pattern_component) @typed
