@@ -1,10 +1,11 @@
-"""Project files: what package.json, tsconfig.json, go.mod, go.work, Cargo.toml and pyproject.toml say about names.
+"""Project files: what package.json, tsconfig.json, go.mod, Cargo.toml, pyproject.toml, *.csproj say about names.
 
 `project_bindings(path, source)` reads one, text in, facts out, never raising. The facts travel and are stored as the
 `Binding`s of a file of language "text" (local: the entry's name, module: its value, member: the entry's sort), so a
 project file is stored, diffed and touched like any source. `project_of` turns them back into a `Project`.
 
-pom.xml, *.csproj and the like are no inputs: Java packages and C# namespaces are declared in the sources.
+Of *.csproj and *.props only the namespaces that they import for every file are read; pom.xml and the like are no
+inputs: Java packages are declared in the sources.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ _MAX_ENTRIES = 2_000  # of one project file
 _LINE_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])', re.DOTALL)
 _GO_REPLACE = re.compile(r"^\s*(?:replace\s+)?(\S+)(?:\s+v\S+)?\s*=>\s*(\.\S*)", re.MULTILINE)
+_USING = re.compile(r"<Using\b([^>]*)>")
+_INCLUDE = re.compile(r"""\bInclude\s*=\s*["']([\w.]+)["']""")
+_XML_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _GO_MODULE = re.compile(r'^\s*module\s+"?([^\s"]+)', re.MULTILINE)
 
 Entry = tuple[str, str, str]  # sort, name, value
@@ -70,9 +74,11 @@ def definitions_of_project(path: str, bindings: Sequence[Binding]) -> list[str]:
     """Key texts under which a project file is found from elsewhere, beside its own path."""
     project = project_of(path, bindings)
     name = project.one("name")
+    base = path.rpartition("/")[2]
+    if any(project.all("using")):
+        return [f"gu\0{path.rpartition('/')[0]}"]
     if not name:
         return []
-    base = path.rpartition("/")[2]
     sort = {"package.json": "npm", "go.mod": "gomod", "Cargo.toml": "crate", "pyproject.toml": "pyproject"}.get(base)
     if sort is None:
         return []
@@ -83,6 +89,8 @@ def _reader(path: str) -> Callable[[str], Iterable[Entry]] | None:
     base = path.rpartition("/")[2]
     if base in _READERS:
         return _READERS[base]
+    if base.endswith((".csproj", ".props", ".targets")):
+        return _csproj
     if base.startswith(("tsconfig", "jsconfig")) and base.endswith(".json"):
         return _tsconfig
     return None
@@ -179,6 +187,12 @@ def _pyproject(text: str) -> Iterator[Entry]:
     for package in poetry.get("packages") or ():
         if "from" in package:
             yield "package", "", package["from"]
+
+
+def _csproj(text: str) -> Iterator[Entry]:
+    for attributes in _USING.findall(_XML_COMMENT.sub("", text)):
+        if match := _INCLUDE.search(attributes):
+            yield "using", "", match.group(1)
 
 
 _READERS: dict[str, Callable[[str], Iterable[Entry]]] = {

@@ -88,7 +88,7 @@ def definitions(
         unit = record.unit
         if unit.parent in inner or (unit.parent >= 0 and units[unit.parent].unit.kind in FUNCTION_KINDS):
             inner.add(i)
-        elif unit.kind not in NAMELESS_KINDS:
+        elif unit.kind not in NAMELESS_KINDS and not (rules.class_scope and unit.kind == "constructor"):
             name = key(f"n\0{path}\0{unit.qualname}")
             pairs.add((name, record.id))
             if is_class(record):
@@ -168,6 +168,8 @@ class _Found:
 
     def _denoted(self, at: int, ref: Reference) -> Target:
         names = self._names
+        if ref.scope and self._is_parameter(ref.source, ref.scope.partition(".")[0]):
+            return EXTERNAL  # `T.Item`
         if ref.receiver or (ref.scope and not (ref.kind == "type" and ref.scope == "?")):
             return names.scoped(at, ref.scope, ref.name, ref.receiver)
         if ref.kind == "type" and self._is_parameter(ref.source, ref.name):

@@ -36,6 +36,7 @@ from codegraphd.store.records import Binding, Facts, Flag, UnitRecord
 
 MAX_CLOSURE = 2_000  # files; beyond it a translation unit is no longer read like one
 _HEADERS = frozenset({name for name, language in EXTENSIONS.items() if language in {"c", "cpp"}} | {"def", "inc", "h"})
+_DEFINED = FUNCTION_KINDS | (CLASS_KINDS - {"type"})  # what may be declared in one place and defined in another
 _SCOPES = frozenset({"namespace", "module"})
 
 
@@ -49,6 +50,7 @@ def is_include(binding: Binding) -> bool:
 
 class CRules(Rules):
     class_scope = True
+    call_makes = True
 
     def definitions(self, path: str, file_id: int, facts: Facts, units: Sequence[UnitRecord]) -> Iterator[Pair]:
         place = fact(PLACE, file_id, path)
@@ -162,7 +164,9 @@ class CRules(Rules):
         found: list[tuple[int, UnitRecord]] = []
         for unit_id in ids_of(names.look(f"c\0{qualname}")):
             record = names.unit(unit_id)
-            if record is not None and (distance := closure.get(record.path)) is not None:
+            if record is None or record.unit.kind == "constructor":  # `Foo` in Foo is the class
+                continue
+            if (distance := closure.get(record.path)) is not None:
                 found.append((distance, record))
         if not found:
             return NOTHING
@@ -189,11 +193,11 @@ class CRules(Rules):
         """From each declaration of this file to its definitions: in files that include it, or of the same stem."""
         for record in names.units:
             unit = record.unit
-            if not unit.flags & Flag.DECLARATION or unit.kind in NAMELESS_KINDS or unit.kind == "macro":
+            if not unit.flags & Flag.DECLARATION or unit.kind not in _DEFINED:
                 continue
             for unit_id in ids_of(names.look(f"c\0{unit.qualname}")):
                 other = names.unit(unit_id)
-                if other is None or other.unit.flags & Flag.DECLARATION or other.id == record.id:
+                if other is None or other.unit.flags & Flag.DECLARATION or other.unit.kind not in _DEFINED:
                     continue
                 if self._defines(names, other.path, record.path):
                     yield record.id, other.id, "declare"

@@ -4,17 +4,31 @@
 A module handle is the dotted name of a package or namespace.
 
 Keys of its own (`family` keeps the two languages apart):
-  q family full      a type with its package and qualified name, "a.b.Outer.Inner": unit ids, CLASS
+  q family full      a type with its package and qualified name, "a.b.Outer.Inner"; in C# members of types too, as
+                     those of a partial class lie in many files: unit ids, CLASS
   ns family full     the files of a package or namespace: file ids; asked so that a name is not looked up in every
                      package that is imported whole and is none of this root's
+  gu directory       what imports namespaces for every file below (C#): `global using`, a *.csproj: file ids, PLACE
+  gs path            the `global using`s of a source file: NAMES
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from codegraphd.daemon.graph.keys import CLASS_KINDS, Pair, class_fact, key
-from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Names, Rules, Target, merge
+from codegraphd.daemon.graph.keys import (
+    CLASS_KINDS,
+    NAMELESS_KINDS,
+    PLACE,
+    Pair,
+    class_fact,
+    fact,
+    key,
+    names_fact,
+    parent_path,
+)
+from codegraphd.daemon.graph.projects import is_project
+from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Names, Rules, Target
 from codegraphd.store.records import Binding, Facts, UnitRecord
 
 
@@ -25,14 +39,16 @@ def full_name(package: str, qualname: str) -> str:
 class JavaRules(Rules):
     family = "java"
     class_scope = True
+    members = False  # whether members of types have keys of their own
 
     def definitions(self, path: str, file_id: int, facts: Facts, units: Sequence[UnitRecord]) -> Iterator[Pair]:
         spaces = {facts.package}
         for record in units:
             unit = record.unit
-            if unit.kind not in CLASS_KINDS or any(
-                units[i].unit.kind not in CLASS_KINDS for i in _above(units, unit.parent)
-            ):
+            above = [units[i].unit.kind for i in _above(units, unit.parent)]
+            is_type = unit.kind in CLASS_KINDS
+            is_member = self.members and bool(above) and unit.kind != "constructor" and unit.kind not in NAMELESS_KINDS
+            if not (is_type or is_member) or not CLASS_KINDS.issuperset(above):
                 continue
             full = full_name(facts.package, unit.qualname)
             if unit.kind == "namespace":
@@ -40,7 +56,8 @@ class JavaRules(Rules):
                 continue
             name = key(f"q\0{self.family}\0{full}")
             yield name, record.id
-            yield name, class_fact(record, facts.package)
+            if is_type:
+                yield name, class_fact(record, facts.package)
         for space in spaces:
             yield key(f"ns\0{self.family}\0{space}"), file_id
 
@@ -86,7 +103,19 @@ class CSharpRules(JavaRules):
     """Namespaces nest: what stands in A is seen from A.B. `partial` classes have their members in several files."""
 
     family = "csharp"
+    members = True
     decorator_suffix = "Attribute"
+
+    def definitions(self, path: str, file_id: int, facts: Facts, units: Sequence[UnitRecord]) -> Iterator[Pair]:
+        yield from super().definitions(path, file_id, facts, units)
+        everywhere = [binding for binding in facts.bindings if _is_global(binding)]
+        if everywhere:
+            directory = parent_path(path)
+            if directory.rpartition("/")[2] in {"Properties", "Usings"}:  # by habit about the directory above
+                directory = parent_path(directory)
+            yield key(f"gu\0{directory}"), file_id
+            yield key(f"gu\0{directory}"), fact(PLACE, file_id, path)
+            yield key(f"gs\0{path}"), names_fact(file_id, everywhere)
 
     def follow(self, names: Names, path: str, binding: Binding) -> Target:
         module, member = binding.module, binding.member
@@ -104,7 +133,36 @@ class CSharpRules(JavaRules):
         return target
 
     def implicit(self, names: Names, path: str, package: str, name: str) -> Target:
-        return self._around(names, package, name)
+        target = self._around(names, package, name)
+        if target.units or target.modules:
+            return target
+        for space in self._everywhere(names, parent_path(path)):
+            owner = self.type_named(names, space)
+            if owner.units:
+                target = names.member(owner, name)
+            elif self.is_space(names, space):
+                target = self.type_named(names, f"{space}.{name}")
+            if target.units:
+                return target
+        return NOTHING
+
+    def _everywhere(self, names: Names, directory: str) -> list[str]:
+        """Namespaces and types that are imported for every file of a directory."""
+        at = f"everywhere\0{directory}"
+        found = names.cache.get(at)
+        if found is None:
+            spaces: list[str] = []
+            for path in names.places(f"gu\0{directory}"):
+                project = names.project(path) if is_project(path) else None
+                if project is not None:
+                    spaces += [space for _, space in project.all("using")]
+                else:
+                    spaces += [binding.module for binding in names.covered(path, f"gs\0{path}", _is_global)]
+            if directory:
+                spaces += self._everywhere(names, parent_path(directory))
+            found = names.cache[at] = list(dict.fromkeys(spaces))
+        assert isinstance(found, list)
+        return found
 
     def visible(self, names: Names, source: int, name: str) -> Target:
         space = self._space(names, source)
@@ -123,15 +181,23 @@ class CSharpRules(JavaRules):
         full = full_name(names.package_of(record.path), record.unit.qualname)
         if record.unit.kind == "namespace":
             return self.module_member(names, full, name, set())
-        parts = [names.unit(unit_id) for unit_id in self.type_named(names, full).units]
-        known = {part.path: part for part in parts if part is not None} | {record.path: record}
-        return merge(names.in_file(path, f"{known[path].unit.qualname}.{name}") for path in sorted(known))
+        return self.type_named(names, f"{full}.{name}")
+
+    def distinct(self, names: Names, units: Sequence[int]) -> Sequence[int]:
+        """One of the parts of a class: its members and bases are those of all."""
+        parts = [part for unit_id in units if (part := names.unit(unit_id)) is not None]
+        parts.sort(key=lambda part: part.key)
+        return [part.id for part in {part.unit.qualname: part for part in reversed(parts)}.values()]
 
     def bases(self, names: Names, record: UnitRecord) -> Iterator[tuple[UnitRecord, str]]:
         full = full_name(names.package_of(record.path), record.unit.qualname)
-        parts = [names.unit(unit_id) for unit_id in self.type_named(names, full).units]
-        known = [part for part in parts if part is not None] or [record]
-        for part in sorted(known, key=lambda part: (part.id != record.id, part.key)):
+        at = f"parts\0{full}"
+        known = names.cache.get(at)
+        if known is None:
+            found = [names.unit(unit_id) for unit_id in self.type_named(names, full).units]
+            known = names.cache[at] = sorted((part for part in found if part is not None), key=lambda part: part.key)
+        assert isinstance(known, list)
+        for part in known or [record]:
             for base in part.unit.bases:
                 yield part, base
 
@@ -161,6 +227,11 @@ class CSharpRules(JavaRules):
                 if target.units or target.modules:
                     return target
         return NOTHING
+
+
+def _is_global(binding: Binding) -> bool:
+    """`global using A.B;`: an import for every file of the project."""
+    return binding.exported and binding.member == "*" and binding.source == -1
 
 
 def _prefixes(space: str) -> Iterator[str]:

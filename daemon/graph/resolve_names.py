@@ -104,7 +104,7 @@ class Memo:
 class Rules:
     """One language family. The defaults are those of a language without imports."""
 
-    class_scope = False  # members of an enclosing class are visible by their bare name
+    class_scope = False  # members of an enclosing class are visible by their bare name; constructors bear its name
     call_makes = False  # calling a class instantiates it
     decorator_suffix = ""  # what may be left out of the name of a decorator
 
@@ -127,6 +127,10 @@ class Rules:
     def own_members(self, names: Names, record: UnitRecord, name: str) -> Target:
         """Members that the class itself has under a name, wherever they are defined."""
         return names.in_file(record.path, f"{record.unit.qualname}.{name}")
+
+    def distinct(self, names: Names, units: Sequence[int]) -> Sequence[int]:
+        """Those of several units of one name that have members of their own."""
+        return units
 
     def bases(self, names: Names, record: UnitRecord) -> Iterable[tuple[UnitRecord, str]]:
         """What the class inherits from: names, each with the unit in whose header it is written."""
@@ -174,7 +178,7 @@ class Names:
         self._qualified: dict[str, list[UnitRecord]] = {}
         for i, record in enumerate(self.units):
             unit = record.unit
-            if unit.kind in NAMELESS_KINDS:
+            if unit.kind in NAMELESS_KINDS or (rules.class_scope and unit.kind == "constructor"):
                 continue
             above = self.units[unit.parent].unit if unit.parent >= 0 else None
             parent = -1 if above is None or above.kind == "file" else unit.parent
@@ -376,7 +380,7 @@ class Names:
         if container.external:
             return EXTERNAL
         if container.has_members:  # several units: all of them, as their ids say nothing of an order
-            found = [self.class_member(unit_id, name) for unit_id in container.units]
+            found = [self.class_member(unit_id, name) for unit_id in self.rules.distinct(self, container.units)]
             merged = merge(found)
             if merged.units or merged.modules:
                 return merged

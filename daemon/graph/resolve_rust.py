@@ -24,15 +24,17 @@ _CRATE_FOLDERS = ("src", "tests", "benches", "examples")
 
 
 def crate_of(path: str) -> str:
-    """The directory of the crate that a file belongs to, as its path shows it."""
+    """The directory of the crate that a file belongs to, as its path shows it; "" too where it does not show it."""
     parts = path.split("/")[:-1]
     for i in range(len(parts) - 1, -1, -1):
         if parts[i] in _CRATE_FOLDERS:
             return "/".join(parts[:i])
-    return "/".join(parts)
+    return ""
 
 
 class RustRules(Rules):
+    call_makes = True  # a tuple struct, a variant
+
     def definitions(self, path: str, file_id: int, facts: Facts, units: Sequence[UnitRecord]) -> Iterator[Pair]:
         crate = crate_of(path)
         if path.endswith("src/lib.rs"):

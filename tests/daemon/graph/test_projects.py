@@ -163,6 +163,15 @@ def test_values_of_any_type_never_raise(name: str, value: object) -> None:
         assert isinstance(binding.local + binding.module + binding.member, str)
 
 
+def test_csproj() -> None:
+    text = """<Project>
+      <!-- <Using Include="Gone" /> -->
+      <Using Include="A.B" /> <Using Static='true' Include='A.C'/> <Using Remove="A.D" />
+    </Project>"""
+    check("app/App.csproj", text, {("using", "", "A.B"), ("using", "", "A.C")})
+    check("Directory.Build.props", text, {("using", "", "A.B"), ("using", "", "A.C")})
+
+
 def test_other_files_are_none() -> None:
     assert not is_project("package-lock.json")
     assert not is_project("src/main.rs")

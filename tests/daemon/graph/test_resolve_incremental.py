@@ -62,6 +62,9 @@ POOLS: dict[str, tuple[list[str], list[str], list[str], list[str]]] = {
 }  # fmt: skip
 
 PROJECTS: dict[str, dict[str, list[str]]] = {
+    "csharp": {
+        "c/c.csproj": ["<Using Include='a.b' />", "<Using Include='a.A' Static='true' /><Using Include='a' />"],
+    },
     "go": {"go.mod": ["module x.io/r"], "x/go.mod": ["module x.io/r", "module n\nreplace x.io/r => ../"]},
     "rust": {
         "Cargo.toml": ["[package]\nname='k'", "[package]\nname='r'\n[dependencies]\nm={path='k', package='k'}"],
