@@ -118,7 +118,7 @@ class Model:
         missing = list({key: text for key, text in zip(keys, full, strict=True) if key not in self._known}.items())
         if missing:
             if self._backend is None:
-                self._backend = open_backend(self.info, "cpu", "auto", 1, str(RESULTS))
+                self._backend = open_backend(self.info, "cpu", "auto", str(RESULTS))
             ids = [found[0] for found in self._tokens.encode([text for _, text in missing])]
             for group in groups([len(one) for one in ids], 2048):
                 rows = self._backend.encode([ids[n] for n in group], lambda: None)
@@ -137,6 +137,7 @@ class Item:
 
     id: str
     path: str
+    code: str
     module: Module
     texts: tuple[str, ...]
 
@@ -145,7 +146,7 @@ def read_items(rows: Iterable[Mapping[str, Any]]) -> list[Item]:
     items = []
     for row in rows:
         path, source = f"{row['id']}.{EXTENSIONS[row['language']]}", row["code"].encode("utf-8", "surrogatepass")
-        items.append(Item(row["id"], path, parse(path, source), render(path, source)))
+        items.append(Item(row["id"], path, row["code"], parse(path, source), render(path, source)))
     return items
 
 
@@ -193,30 +194,59 @@ def _put(txn: Transaction, root: int, item: Item, vectors: Mapping[str, np.ndarr
 
 # --- search ----------------------------------------------------------------------------------------------------------
 
-Ranker = Callable[[Sequence[tuple[int, float]], Sequence[tuple[int, float]], fusion.Kind], list[tuple[int, float]]]
+Ranking = Sequence[tuple[int, float]]
+Ranker = Callable[[Ranking, Mapping[int, float], fusion.Kind], list[tuple[int, float]]]
 
 
 def _rankers() -> dict[str, Ranker]:
-    """Ways to make one ranking of two, to choose among: (words, meaning, kind of question) -> ranking."""
+    """Ways to make one ranking of two, to choose among: (words, cosines, kind of question) -> ranking."""
     ways: dict[str, Ranker] = {
         "words": lambda words, _, __: list(words),
-        "meaning": lambda _, meaning, __: sorted(meaning, key=lambda hit: -hit[1]),
-        "RRF k=10": lambda words, meaning, _: fusion.reciprocal([(words, 1.0), (_sorted(meaning), 1.0)], 10),
-        "RRF k=60": lambda words, meaning, _: fusion.reciprocal([(words, 1.0), (_sorted(meaning), 1.0)], 60),
-        "RRF k=10, meaning twice": lambda words, meaning, _: fusion.reciprocal(
-            [(words, 1.0), (_sorted(meaning), 2.0)], 10
-        ),
+        "meaning": lambda _, cosines, __: _sorted(cosines),
+        "RRF k=10": lambda words, cosines, _: reciprocal([words, _sorted(cosines)], 10),
+        "RRF k=60": lambda words, cosines, _: reciprocal([words, _sorted(cosines)], 60),
+        "z-scores, meaning 0.7": lambda words, cosines, _: by_z_scores(words, cosines, 0.7),
+        "z-scores, meaning 0.9": lambda words, cosines, _: by_z_scores(words, cosines, 0.9),
     }
-    for weight in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
-        ways[f"z-scores, meaning {weight}"] = lambda words, meaning, _, weight=weight: fusion.fuse(
-            words, meaning, weight
+    for weight in (0.1, 0.15, 0.2, 0.3, 0.4):
+        ways[f"words over the crowd {weight}"] = lambda words, cosines, _, weight=weight: fusion.fuse(
+            words, cosines, weight
         )
-    ways["as built"] = lambda words, meaning, kind: fusion.fuse(words, meaning, fusion.MEANING[kind])
+    ways["as built"] = lambda words, cosines, kind: fusion.fuse(words, cosines, fusion.WORDS[kind])
     return ways
 
 
-def _sorted(ranking: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    return sorted(ranking, key=lambda hit: (-hit[1], hit[0]))
+def reciprocal(rankings: Sequence[Ranking], k: float) -> list[tuple[int, float]]:
+    """Reciprocal rank fusion: the sum of 1 / (k + rank)."""
+    scores: dict[int, float] = defaultdict(float)
+    for ranking in rankings:
+        for rank, (unit, _) in enumerate(ranking, 1):
+            scores[unit] += 1 / (k + rank)
+    return _sorted(scores)
+
+
+def by_z_scores(words: Ranking, cosines: Mapping[int, float], weight: float) -> list[tuple[int, float]]:
+    """Scores of each side in standard deviations from its mean, weighted; who is not found has the side's least."""
+    if not words or not cosines:
+        return list(words) or _sorted(cosines)
+    one, other = _standardised(dict(words)), _standardised(cosines)
+    least, least_other = min(one.values()), min(other.values())
+    return _sorted(
+        {
+            unit: (1 - weight) * one.get(unit, least) + weight * other.get(unit, least_other)
+            for unit in one.keys() | other.keys()
+        }
+    )
+
+
+def _standardised(scores: Mapping[int, float]) -> dict[int, float]:
+    values = np.array(list(scores.values()))
+    deviation = float(values.std()) or 1.0
+    return dict(zip(scores, ((values - values.mean()) / deviation).tolist(), strict=True))
+
+
+def _sorted(scores: Mapping[int, float]) -> list[tuple[int, float]]:
+    return sorted(scores.items(), key=lambda hit: (-hit[1], hit[0]))
 
 
 def measure_search(report: Report, folder: Path, model: Model, *, quick: bool) -> None:
@@ -243,7 +273,7 @@ def measure_search(report: Report, folder: Path, model: Model, *, quick: bool) -
                     if other is not None:
                         cosines.setdefault(unit_id, float(other @ vector))
                 for name, ranker in _rankers().items():
-                    ranked = _items(view, ranker(by_words, list(cosines.items()), kind))
+                    ranked = _items(view, ranker(by_words, cosines, kind))
                     figures = (reciprocal_rank(ranked, relevant), ndcg(ranked, relevant))
                     for group in ("all", kind):
                         scores[name, row["track"], group].append(figures)
@@ -289,7 +319,7 @@ def measure_clones(report: Report, folder: Path, model: Model, *, quick: bool) -
         pairs = pairs[::10]
     wanted = {pair[side] for pair in pairs for side in "ab"}
     items = {item.id: item for item in read_items(r for r in _read(folder / "clones_code.jsonl") if r["id"] in wanted)}
-    texts = {id_: _sample_text(item) for id_, item in items.items()}
+    texts = {id_: clones.text_of_code(item.module, item.texts, item.code) for id_, item in items.items()}
     rows = dict(zip(texts, model.embed(list(texts.values()), "document"), strict=True))
     model.save()
     samples = {id_: clones.sample_of_code(item.module, rows[id_]) for id_, item in items.items()}
@@ -321,12 +351,6 @@ def measure_clones(report: Report, folder: Path, model: Model, *, quick: bool) -
         right = {"exact": ("exact",), "near": ("renamed", "near")}.get(kind, ("semantic",))
         share = sum(said[name] for name in right) / total
         report.add(f"clones, {kind}: type told", round(100 * share, 1), "%", note=json.dumps(said))
-
-
-def _sample_text(item: Item) -> str:
-    """As the daemon reads code that is handed in: the own texts of its outermost units."""
-    outer = [n for n, unit in enumerate(item.module.units) if unit.parent < 0 and unit.kind not in clones.LOOSE_KINDS]
-    return "\n".join(item.texts[n] for n in outer)
 
 
 def measure(report: Report, folder: Path, *, quick: bool) -> None:

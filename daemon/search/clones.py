@@ -7,7 +7,7 @@ What two samples are to each other, in this order:
 
     exact     the same normalised text
     renamed   the same text once identifiers and literals are abstracted
-    near      much of the same words in the same order
+    near      many of the same pairs of neighbouring words
     semantic  the rest: alike by meaning only, another language for instance
 
 `similar` is a range search: everything above the threshold, not the best few. `families` joins all pairs of a workspace
@@ -17,26 +17,29 @@ above the threshold. A unit is no match of itself, nor of what it contains or is
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from codegraphd.daemon.search.calibration import cosine_for, curve_for, similarity_of
+from codegraphd.daemon.search.calibration import OVERLAP, curve_for, likeness_for, similarity_of
 from codegraphd.daemon.search.units import PART, Describer, Index
-from codegraphd.store.records import FileRecord, Module, UnitRecord, Where, Words
+from codegraphd.store.records import LANGUAGES, FileRecord, Module, Unit, UnitRecord, Where, Words, digest
 
 Vector = npt.NDArray[np.float32]
 Type = Literal["exact", "renamed", "near", "semantic"]
 
-NEAR_OVERLAP = 0.35  # share of common word triples from which on two samples are near
+NEAR_OVERLAP = 0.28  # `overlap` from which on two samples are near; tells 89% of near from functional clones
+RESCUED_OVERLAP = 0.5  # a range search reaches so far down that a clone with this overlap is not missed
 RENAMED_FLOOR = 0.97  # similarity of renamed clones that are long enough to be no accident
 RENAMED_WORDS = 12  # words in a body of that length
 FINGERPRINT_COSINE = 0.6  # renamed clones are looked for down to here
 PROSE = frozenset({"markdown", "text"})
 LOOSE_KINDS = frozenset({PART, "file"})
+CONTAINERS = frozenset({"class", "struct", "enum", "interface", "trait", "impl", "module", "namespace"})
 MAX_UNITS = 50_000  # of a workspace that families are looked for among
 MAX_PAIRS = 400_000
 _ROWS, _COLUMNS = 1024, 4096  # of one block of cosines: 16 MB
@@ -54,13 +57,20 @@ class RangeSearch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One side of a comparison. Digests are b"" and `body` "" where they are not known."""
+    """One side of a comparison. Digests are b"" where they are not known.
+
+    A container (a class, say) stands for all that is in it: its own text shows only the signatures of its methods, so
+    its digests are those of the whole subtree, and its vector is the mean of the subtree's.
+    """
 
     language: str
     vector: Vector | None  # float32[dim], unit length
     own: bytes = b""
+    code: bytes = b""  # as `own`, the first line of the doc left out
     shape: bytes = b""
-    body: str = ""  # words in order, as the word index has them
+    heads: frozenset[bytes] = frozenset()  # fingerprints of each unit for itself: who has none of them is not equal
+    words: tuple[str, ...] = ()  # in order, as the word index has them
+    pairs: Mapping[tuple[str, str], int] = field(default_factory=dict)  # of neighbouring words -> how often
     unit: UnitRecord | None = None  # set for a unit of the index
 
 
@@ -82,18 +92,54 @@ class Comparison:
 
 
 def sample_of_unit(index: Reader, unit: UnitRecord) -> Sample:
-    words = index.words(unit.id)
-    vector = index.attached(unit.id)
-    return Sample(unit.language, vector, unit.unit.own, unit.unit.shape, words.body if words else "", unit)
+    """A unit of the index; a container is read with all that is in it."""
+    group = [unit]
+    if unit.unit.kind in CONTAINERS and (file := index.file_by_id(unit.file)) is not None:
+        group += [other for other in index.units_of(file) if other.id != unit.id and _is_inside(other.unit, unit.unit)]
+    vectors = [vector for one in group if (vector := index.attached(one.id)) is not None]
+    words = [words.body for one in group if (words := index.words(one.id)) is not None]
+    return _sample(unit.language, _mean(vectors), [one.unit for one in group], words, unit)
 
 
 def sample_of_code(module: Module, vector: Vector | None) -> Sample:
-    """Code that is no part of the index, parsed. Its fingerprints are those of its one outermost unit, if it is one."""
-    outer = [place for place, unit in enumerate(module.units) if unit.parent < 0 and unit.kind not in LOOSE_KINDS]
-    if len(outer) == 1:
-        unit = module.units[outer[0]]
-        return Sample(module.language, vector, unit.own, unit.shape, module.words[outer[0]].body)
-    return Sample(module.language, vector, body=" ".join(words.body for words in module.words))
+    """Code that is no part of the index, parsed; `vector` is that of `text_of_code`."""
+    chosen = [(u, w) for u, w in zip(module.units, module.words, strict=True) if u.kind != PART]
+    return _sample(module.language, vector, [u for u, _ in chosen], [w.body for _, w in chosen], None)
+
+
+def text_of_code(module: Module, texts: Sequence[str], code: str) -> str:
+    """What the model is to read of code that is no part of the index: the own texts of all its units, in order, since
+    that of a container lacks the bodies; the code itself where no unit was found in it."""
+    chosen = [text for unit, text in zip(module.units, texts, strict=True) if unit.kind != PART]
+    return "\n".join(chosen) or code
+
+
+def _sample(
+    language: str, vector: Vector | None, units: Sequence[Unit], words: Sequence[str], unit: UnitRecord | None
+) -> Sample:
+    def combined(digests: list[bytes]) -> bytes:
+        return digests[0] if len(digests) == 1 else digest(*digests) if digests else b""
+
+    in_order = tuple(" ".join(words).split())
+    return Sample(
+        language,
+        vector,
+        own=combined([u.own for u in units]),
+        code=combined([digest(u.signature, *u.decorators, u.body) for u in units]),
+        shape=combined([u.shape for u in units]),
+        heads=frozenset(fingerprint for u in units for fingerprint in (u.own, u.shape)),
+        words=in_order,
+        pairs=Counter(pairwise(in_order)),
+        unit=unit,
+    )
+
+
+def _mean(vectors: Sequence[Vector]) -> Vector | None:
+    if not vectors or len({len(vector) for vector in vectors}) > 1:
+        return None
+    total: Vector = np.sum(vectors, axis=0, dtype=np.float32)
+    norm = float(np.sqrt(total @ total))
+    return total / np.float32(norm) if norm else None
 
 
 def compare(a: Sample, b: Sample, model: str) -> Comparison:
@@ -101,35 +147,26 @@ def compare(a: Sample, b: Sample, model: str) -> Comparison:
     cosine = None
     if a.vector is not None and b.vector is not None and len(a.vector) == len(b.vector):
         cosine = float(a.vector @ b.vector)
-    return _judge(a, b, cosine, model)
-
-
-def _judge(a: Sample, b: Sample, cosine: float | None, model: str) -> Comparison:
     one_language = a.language == b.language
-    similarity = 0.0 if cosine is None else similarity_of(cosine, curve_for(model, one_language=one_language))
-    if a.own and a.own == b.own:
+    common = overlap(a, b)
+    similarity = 0.0
+    if cosine is not None:
+        similarity = similarity_of(cosine + OVERLAP * common, curve_for(model, one_language=one_language))
+    if (a.own and a.own == b.own) or (a.code and a.code == b.code):
         return Comparison(1.0, cosine, "exact")
     if a.shape and a.shape == b.shape and one_language:
-        is_long = min(a.body.count(" "), b.body.count(" ")) + 1 >= RENAMED_WORDS
+        is_long = min(len(a.words), len(b.words)) >= RENAMED_WORDS
         return Comparison(max(similarity, RENAMED_FLOOR) if is_long else similarity, cosine, "renamed")
     similarity = min(similarity, 0.999)  # 1 is kept for equal text
-    if one_language and overlap(a.body, b.body) >= NEAR_OVERLAP:
-        return Comparison(similarity, cosine, "near")
-    return Comparison(similarity, cosine, "semantic")
+    return Comparison(similarity, cosine, "near" if one_language and common >= NEAR_OVERLAP else "semantic")
 
 
-def overlap(a: str, b: str) -> float:
-    """Jaccard of the word triples of two texts, repeats counted; 0 to 1. Shorter texts are compared word by word."""
-    words_a, words_b = a.split(), b.split()
-    size = 3 if min(len(words_a), len(words_b)) >= 6 else 1
-    counts_a, counts_b = _grams(words_a, size), _grams(words_b, size)
-    common = sum((counts_a & counts_b).values())
-    every = sum(counts_a.values()) + sum(counts_b.values()) - common
+def overlap(a: Sample, b: Sample) -> float:
+    """Jaccard of the pairs of neighbouring words, repeats counted; 0 to 1."""
+    few, many = sorted((a.pairs, b.pairs), key=len)
+    common = sum(min(n, many.get(pair, 0)) for pair, n in few.items())
+    every = max(len(a.words) - 1, 0) + max(len(b.words) - 1, 0) - common
     return common / every if every else 0.0
-
-
-def _grams(words: Sequence[str], size: int) -> Counter[tuple[str, ...]]:
-    return Counter(zip(*(words[shift:] for shift in range(size)), strict=False))
 
 
 # --- one against all -------------------------------------------------------------------------------------------------
@@ -144,8 +181,8 @@ def similar(index: Reader, vectors: RangeSearch, sample: Sample, asked: Range, m
     where = Where(asked.roots, asked.languages)
     found: Iterable[tuple[int, float | None]]
     if sample.vector is not None:
-        floors = [cosine_for(asked.threshold, curve_for(model, one_language=same)) for same in (True, False)]
-        found = vectors.within(sample.vector, min(*floors, FINGERPRINT_COSINE), where)
+        reach = min(*_reach(asked.threshold, model), FINGERPRINT_COSINE)
+        found = vectors.within(sample.vector, reach, where)
     else:
         found = _by_fingerprint(index, sample, asked)
     matches = []
@@ -153,16 +190,23 @@ def similar(index: Reader, vectors: RangeSearch, sample: Sample, asked: Range, m
         unit = index.unit(unit_id)
         if unit is None or not _may_match(sample, unit, asked):
             continue
+        same = unit.unit.own in sample.heads or unit.unit.shape in sample.heads
         curve = curve_for(model, one_language=unit.language == sample.language)
-        same = unit.unit.own == sample.own or unit.unit.shape == sample.shape
-        if not same and (cosine is None or similarity_of(cosine, curve) < asked.threshold):
+        if not same and similarity_of((cosine or 0.0) + OVERLAP * RESCUED_OVERLAP, curve) < asked.threshold:
             continue  # before its words are read
-        verdict = _judge(sample, sample_of_unit(index, unit), cosine, model)
+        verdict = compare(sample, sample_of_unit(index, unit), model)
         if verdict.similarity >= asked.threshold:
             matches.append((unit, verdict))
     matches.sort(key=lambda match: (-match[1].similarity, -(match[1].cosine or 0.0), match[0].path))
     describer = Describer(index)
     return [{**describer.unit(unit), **_figures(verdict)} for unit, verdict in matches[: asked.limit]]
+
+
+def _reach(threshold: float, model: str) -> tuple[float, float]:
+    """The least cosine at which a pair can have this similarity with as much overlap as RESCUED_OVERLAP: in one
+    language, and in two."""
+    same, other = (likeness_for(threshold, curve_for(model, one_language=one)) for one in (True, False))
+    return same - OVERLAP * RESCUED_OVERLAP, other - OVERLAP * RESCUED_OVERLAP
 
 
 def _figures(verdict: Comparison) -> dict[str, Any]:
@@ -184,8 +228,11 @@ def _nested(a: UnitRecord, b: UnitRecord) -> bool:
         return True
     if a.file != b.file:
         return False
-    inner, outer = (a.unit, b.unit) if a.unit.start_byte >= b.unit.start_byte else (b.unit, a.unit)
-    return inner.end_byte <= outer.end_byte
+    return _is_inside(a.unit, b.unit) or _is_inside(b.unit, a.unit)
+
+
+def _is_inside(inner: Unit, outer: Unit) -> bool:
+    return outer.start_byte <= inner.start_byte and inner.end_byte <= outer.end_byte and inner.kind != PART
 
 
 def _by_fingerprint(index: Reader, sample: Sample, asked: Range) -> Iterator[tuple[int, None]]:
@@ -196,7 +243,7 @@ def _by_fingerprint(index: Reader, sample: Sample, asked: Range) -> Iterator[tup
             if asked.languages is not None and file.language not in asked.languages:
                 continue
             for unit in index.units_of(file):
-                if (sample.own and unit.unit.own == sample.own) or (sample.shape and unit.unit.shape == sample.shape):
+                if unit.unit.own in sample.heads or unit.unit.shape in sample.heads:
                     yield unit.id, None
 
 
@@ -221,10 +268,10 @@ def families(
     """
     units, truncated = _candidates(index, root, min_lines, languages)
     matrix = _matrix(index, units)
-    pairs: dict[tuple[int, int], float | None] = dict.fromkeys(_equal_pairs(units))
-    floor = min(cosine_for(threshold, curve_for(model, one_language=same)) for same in (True, False))
-    for pair, close in _close_pairs(matrix, floor):
-        pairs[pair] = close
+    pairs = set(_equal_pairs(units))
+    languages_of = np.array([LANGUAGES.index(unit.language) for unit in units], np.int8)
+    for pair in _close_pairs(matrix, languages_of, _reach(threshold, model)):
+        pairs.add(pair)
         if len(pairs) >= MAX_PAIRS or expired():
             truncated = True
             break
@@ -236,9 +283,9 @@ def families(
         return samples[place]
 
     joined: dict[tuple[int, int], Comparison] = {}
-    for (a, b), cosine in pairs.items():
+    for a, b in sorted(pairs):
         if not _nested(units[a], units[b]):
-            verdict = _judge(sample(a), sample(b), cosine, model)
+            verdict = compare(sample(a), sample(b), model)
             if verdict.similarity >= threshold:
                 joined[a, b] = verdict
     groups = _without_nested(units, _connected(joined))
@@ -274,25 +321,31 @@ def _matrix(index: Reader, units: Sequence[UnitRecord]) -> npt.NDArray[np.float1
     return matrix
 
 
-def _close_pairs(matrix: npt.NDArray[np.float16], floor: float) -> Iterator[tuple[tuple[int, int], float]]:
-    """((a, b), cosine) of all rows a < b with at least this cosine, by blocks of the upper triangle."""
-    floor = max(floor, 0.01)
+def _close_pairs(
+    matrix: npt.NDArray[np.float16], languages: npt.NDArray[np.int8], reach: tuple[float, float]
+) -> Iterator[tuple[int, int]]:
+    """(a, b) of all rows a < b with at least this cosine (in one language, in two), by blocks of the upper triangle."""
+    same, other = (max(cosine, 0.01) for cosine in reach)  # rows without a vector have cosine 0
     n = len(matrix)
     for top in range(0, n, _ROWS):
         rows = matrix[top : top + _ROWS].astype(np.float32)
         for left in range(top, n, _COLUMNS):
             cosines = rows @ matrix[left : left + _COLUMNS].astype(np.float32).T
-            for a, b in zip(*np.nonzero(cosines >= floor), strict=True):
+            found = cosines >= min(same, other)
+            if same != other:
+                one = languages[top : top + _ROWS, None] == languages[None, left : left + _COLUMNS]
+                found &= cosines >= np.where(one, np.float32(same), np.float32(other))
+            for a, b in zip(*np.nonzero(found), strict=True):
                 if top + a < left + b:
-                    yield (int(top + a), int(left + b)), float(cosines[a, b])
+                    yield int(top + a), int(left + b)
 
 
 def _equal_pairs(units: Sequence[UnitRecord]) -> Iterator[tuple[int, int]]:
     """Chains of units with equal fingerprints: they are joined without a vector, too."""
-    for digest in ("own", "shape"):
+    for fingerprint in ("own", "shape"):
         last: dict[tuple[str, bytes], int] = {}
         for place, unit in enumerate(units):
-            key = (unit.language, getattr(unit.unit, digest))
+            key = (unit.language, getattr(unit.unit, fingerprint))
             if key in last:
                 yield last[key], place
             last[key] = place

@@ -1,12 +1,30 @@
 """Two rankings into one: what the word index found and what the vectors found.
 
-Pure numbers. Both scores are put on one scale by their spread over the candidates of this very question (z-scores), and
-added with weights that depend on the kind of question; reciprocal ranks are kept beside it for comparison.
+Pure numbers. A candidate's score is its cosine plus a bonus for its words: how far its word score stands out of the
+crowd's (the FLOOR_RANK-th one's), as a share of the best one's, times a weight that depends on the kind of question.
+The cosine is the better judge of a sentence, and words must not be able to outvote it by being merely present: that is
+what ranks, and scores standardised over the candidates, let them do.
+
+Measured: MRR@10 with MiniLM at 128 tokens, word scores as the index gave them at the time (three fields) | with one
+field of stemmed words. cosqa: 422 real web queries; docstring: 394 first sentences of docs, without the doc in the
+code; task: 379 statements of exercises in eight languages.
+
+                                    cosqa         docstring     task          mean
+    words alone                     0.301 0.464   0.482 0.602   0.601 0.709   0.462 0.592
+    meaning alone                   0.628         0.549         0.796         0.658
+    reciprocal ranks, k=10          0.498         0.585         0.771         0.618
+    z-scores, meaning 0.7           0.623 0.646   0.598 0.627   0.820 0.831   0.680 0.701
+    cosine + 0.1 of the best        0.633 0.641   0.602 0.607   0.821 0.833   0.685 0.693
+    this, weight 0.15               0.624 0.649   0.601 0.628   0.818 0.831   0.681 0.703
+    this, weight 0.2                0.618 0.649   0.602 0.639   0.819 0.836   0.680 0.708
+    this, weight 0.3                0.593 0.641   0.603 0.656   0.813 0.833   0.670 0.710
+
+Neither the number of words in a query nor whether it is a sentence moved the best weight beyond the noise (0.02). That
+of names is not measured: labelled data has none; there the very name goes first in any case (`prefer`).
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -14,8 +32,8 @@ from typing import Literal
 Kind = Literal["name", "keywords", "sentence"]
 Ranking = Sequence[tuple[int, float]]  # (unit id, score), best first
 
-# The weight of meaning; words have the rest.
-MEANING: Mapping[Kind, float] = {"name": 0.3, "keywords": 0.6, "sentence": 0.7}
+FLOOR_RANK = 50  # the word score of this rank is what mere presence is worth
+WORDS: Mapping[Kind, float] = {"name": 0.6, "keywords": 0.2, "sentence": 0.2}  # what words can add to a cosine
 
 _NAME = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|::|->|#|/)[A-Za-z_$~][\w$]*)*(?:\(\))?")
 _CODE_LIKE = re.compile(r"_|[a-z][A-Z]|[A-Z]{2}[a-z]|::|->|\(\)|\w\.\w|\d")
@@ -36,20 +54,20 @@ def kind_of(query: str) -> Kind:
     return "sentence" if len(words) > 6 or query.rstrip().endswith("?") or _SMALL_WORD.search(query) else "keywords"
 
 
-def fuse(words: Ranking, meaning: Ranking, weight: float) -> list[tuple[int, float]]:
-    """(unit id, score), best first. `weight`, 0 to 1, is that of meaning.
+def fuse(words: Ranking, cosines: Mapping[int, float], weight: float) -> list[tuple[int, float]]:
+    """(unit id, score) of every candidate of either side, best first.
 
-    A unit that one side did not find has the least score that this side found, which is the most it can have had. The
-    scores are mean z-scores: 0 is an average candidate, 3 an outstanding one.
+    `words` is best first, its scores above 0; `cosines` should cover them. A candidate without a cosine (it still waits
+    for the model) is given the mean one of those that words found, so that a unit that was just saved is not last.
     """
-    if not words or not meaning:
-        return [(unit, score) for unit, score in sorted(words or meaning, key=_best_first)]
-    by_word, by_meaning = standardised(words), standardised(meaning)
-    least_word, least_meaning = min(by_word.values()), min(by_meaning.values())
-    fused = [
-        (unit, (1 - weight) * by_word.get(unit, least_word) + weight * by_meaning.get(unit, least_meaning))
-        for unit in by_word.keys() | by_meaning.keys()
-    ]
+    if not words:
+        return sorted(cosines.items(), key=_best_first)
+    best = words[0][1]
+    floor = words[FLOOR_RANK - 1][1] if len(words) >= FLOOR_RANK else 0.0
+    bonus = {unit: weight * max(score - floor, 0.0) / best for unit, score in words}
+    known = [cosines[unit] for unit, _ in words if unit in cosines]
+    typical = sum(known) / len(known) if known else 0.0
+    fused = [(unit, cosines.get(unit, typical) + bonus.get(unit, 0.0)) for unit in cosines.keys() | bonus.keys()]
     fused.sort(key=_best_first)
     return fused
 
@@ -60,25 +78,6 @@ def prefer(ranking: Ranking, chosen: frozenset[int]) -> list[tuple[int, float]]:
         return list(ranking)
     lift = ranking[0][1] - ranking[-1][1]
     return sorted(((u, s + lift if u in chosen else s) for u, s in ranking), key=lambda item: item[0] not in chosen)
-
-
-def reciprocal(rankings: Sequence[tuple[Ranking, float]], k: float = 10.0) -> list[tuple[int, float]]:
-    """Reciprocal rank fusion of (ranking, weight)s: the sum of weight / (k + rank)."""
-    scores: dict[int, float] = {}
-    for ranking, weight in rankings:
-        for rank, (unit, _) in enumerate(ranking, 1):
-            scores[unit] = scores.get(unit, 0.0) + weight / (k + rank)
-    return sorted(scores.items(), key=_best_first)
-
-
-def standardised(ranking: Ranking) -> dict[int, float]:
-    """Scores as distances from their mean in standard deviations; all 0 where they do not differ."""
-    n = len(ranking)
-    mean = sum(score for _, score in ranking) / n
-    deviation = math.sqrt(sum((score - mean) ** 2 for _, score in ranking) / n)
-    if deviation < 1e-9:
-        return {unit: 0.0 for unit, _ in ranking}
-    return {unit: (score - mean) / deviation for unit, score in ranking}
 
 
 def _best_first(item: tuple[int, float]) -> tuple[float, int]:

@@ -7,7 +7,7 @@ What happens to a question:
 
     terms, vector -> candidates of both indexes, `DEPTH` and more each, filtered inside the indexes
                   -> the exact cosine of every candidate that has a vector, so that no unit is judged by absence
-                  -> one fused score (fusion.py); units that bear the very name that was typed come first
+                  -> one fused score (fusion.py); for a name, units that bear the very name that was typed come first
                   -> parts and units that say the same lines twice are folded into one result
                   -> maps, `limit` of them
 
@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codegraphd.daemon.analysis.words import query_terms
-from codegraphd.daemon.search.fusion import MEANING, fuse, kind_of, prefer
+from codegraphd.daemon.search.fusion import WORDS, fuse, kind_of, prefer
 from codegraphd.daemon.search.globs import matcher
 from codegraphd.daemon.search.units import PART, Describer, Index, snippet, whole
 from codegraphd.store.records import FileRecord, UnitRecord, Where
@@ -33,7 +33,7 @@ from codegraphd.store.records import FileRecord, UnitRecord, Where
 Vector = npt.NDArray[np.float32]
 Mode = Literal["hybrid", "semantic", "lexical"]
 
-DEPTH = 100  # candidates that each index is asked for at least: z-scores need a crowd
+DEPTH = 100  # candidates that each index is asked for at least: what a word is worth shows in a crowd
 FOLD_SHARE = 0.8  # of a unit's lines: a unit inside it that has so many says the same
 _MAX_COSINES = 2000  # candidates whose cosine is computed one by one
 
@@ -139,7 +139,7 @@ def _fused(
             other = index.attached(unit)
             if other is not None and len(other) == len(vector):
                 cosines[unit] = float(other @ vector)
-    fused = fuse(by_words, list(cosines.items()), MEANING[kind])
+    fused = fuse(by_words, cosines, WORDS[kind])
     return [(unit, score, cosines.get(unit)) for unit, score in prefer(fused, named)]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from codegraphd.daemon.analysis.parse import parse, render
-from codegraphd.daemon.embedding.backends import open_backend, open_tokens
+from codegraphd.daemon.embedding.hashing import HashingBackend, HashingTokens
 from codegraphd.daemon.embedding.models import HASHING, resolve
 from codegraphd.store.ann import VectorIndex
 from codegraphd.store.env import Store
@@ -32,7 +32,7 @@ class Shelf:
             self.vectors.open_or_rebuild(view)
         self.writer = Writer(self.store, [self.words.apply, self.vectors.apply])
         info = resolve(HASHING, "")
-        self._tokens, self._backend = open_tokens(info), open_backend(info, "cpu", "auto", 1, "")
+        self._tokens, self._backend = HashingTokens(info), HashingBackend(info)
         self.sources: dict[tuple[int, str], bytes] = {}
 
     def close(self) -> None:
