@@ -36,8 +36,9 @@ from codegraphd.daemon.graph.resolve_c import CRules
 from codegraphd.daemon.graph.resolve_dotted import CSharpRules, JavaRules
 from codegraphd.daemon.graph.resolve_go import GoRules
 from codegraphd.daemon.graph.resolve_js import JsRules
-from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Memo, Names, Rules, Target, View
+from codegraphd.daemon.graph.resolve_names import Names
 from codegraphd.daemon.graph.resolve_python import PythonRules
+from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Memo, Rules, Target, View
 from codegraphd.daemon.graph.resolve_rust import RustRules
 from codegraphd.store.records import Binding, Edge, Facts, FileRecord, Reference, Strength, UnitRecord
 

@@ -31,7 +31,8 @@ from codegraphd.daemon.graph.keys import (
     parent_path,
     suffixes,
 )
-from codegraphd.daemon.graph.resolve_names import NOTHING, Names, Rules, Target
+from codegraphd.daemon.graph.resolve_names import Names
+from codegraphd.daemon.graph.resolve_rules import NOTHING, Rules, Target
 from codegraphd.store.records import Binding, Facts, Flag, UnitRecord
 
 MAX_CLOSURE = 2_000  # files; beyond it a translation unit is no longer read like one

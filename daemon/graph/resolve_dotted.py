@@ -28,7 +28,8 @@ from codegraphd.daemon.graph.keys import (
     parent_path,
 )
 from codegraphd.daemon.graph.projects import is_project
-from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Names, Rules, Target
+from codegraphd.daemon.graph.resolve_names import Names
+from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Rules, Target
 from codegraphd.store.records import Binding, Facts, UnitRecord
 
 

@@ -25,7 +25,8 @@ from codegraphd.daemon.graph.keys import (
     key,
     parent_path,
 )
-from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Names, Rules, Target
+from codegraphd.daemon.graph.resolve_names import Names
+from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Rules, Target
 from codegraphd.store.records import Binding, Facts, UnitRecord
 
 TESTS = "\0test"

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 
 from codegraphd.daemon.graph.keys import PLACE, Pair, class_fact, fact, is_class, join, key, parent_path
 from codegraphd.daemon.graph.projects import Project
-from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Names, Rules, Target
+from codegraphd.daemon.graph.resolve_names import Names
+from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Rules, Target
 from codegraphd.store.records import Binding, Facts, UnitRecord
 
 # Preference among files of one stem: what a bundler and tsc try first.

@@ -19,7 +19,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from codegraphd.daemon.graph.keys import PLACE, Pair, fact, join, key, parent_path
-from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Names, Rules, Target
+from codegraphd.daemon.graph.resolve_names import Names
+from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Rules, Target
 from codegraphd.store.records import Binding, Facts, UnitRecord
 
 NAMESPACE = "\0"

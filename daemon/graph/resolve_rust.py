@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from codegraphd.daemon.graph.keys import PLACE, Pair, class_fact, fact, ids_of, is_class, join, key, parent_path
-from codegraphd.daemon.graph.resolve_names import EXTERNAL, NOTHING, Names, Rules, Target
+from codegraphd.daemon.graph.resolve_names import Names
+from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Rules, Target
 from codegraphd.store.records import Binding, Facts, UnitRecord
 
 _ROOTS = ("lib.rs", "main.rs")
