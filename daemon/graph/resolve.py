@@ -53,6 +53,7 @@ RULES: dict[str, Rules] = {
     "rust": RustRules(),
     "c": CRules(),
 }
+_SHARED = Memo()  # import lists by their digests: equal digests are equal lists, whatever index they come from
 _CRITICAL = frozenset({"inherit", "implement", "decorate", "declare", "contain"})
 _BRACKET = re.compile(r"[<\[]")
 _PARAMETER = re.compile(r"\s*(?:(?:const|in|out|typename|class)\b\s*|\.\.\.\s*)*([^\W\d]\w*)")
@@ -104,10 +105,10 @@ def definitions(
 
 
 def resolve(view: View, root: int, file: FileRecord, memo: Memo | None = None) -> Resolution:
-    """Resolve every reference of a file. Pass one `memo` to many calls: it saves reading import lists again."""
+    """Resolve every reference of a file. `memo`: import lists read before, by default those of this process."""
     family = FAMILY.get(file.language, "")
     rules = RULES.get(family) or Rules()
-    names = Names(view, root, file, rules, memo or Memo())
+    names = Names(view, root, file, rules, _SHARED if memo is None else memo)
     found = _Found(family, names)
     for record in names.units:
         if record.parent:

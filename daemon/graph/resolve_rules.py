@@ -57,10 +57,10 @@ def merge(targets: Iterable[Target]) -> Target:
 class Memo:
     """Import lists of files, by the fact that covers them: right for ever, so they serve many resolutions.
 
-    Bounded: emptied when full, as a crawl goes from file to file and the hot ones come back at once.
+    Bounded (some 500 bytes each): emptied when full, as a crawl goes from file to file and the hot ones come back at once.
     """
 
-    def __init__(self, limit: int = 100_000) -> None:
+    def __init__(self, limit: int = 20_000) -> None:
         self.bindings: dict[int, tuple[Binding, ...]] = {}
         self._limit = limit
 
