@@ -237,9 +237,26 @@ def parse_params(method: str, params: dict[str, Any]) -> Params:
         shown = method[:80].encode("utf-8", "backslashreplace").decode()
         raise RequestError(UNKNOWN_METHOD, f"unknown method '{shown}'{_nearest(method, METHODS)}")
     try:
-        return msgspec.convert(params, kind)
+        return msgspec.convert(_with_unicode(params), kind)
     except msgspec.ValidationError as error:
         raise RequestError(BAD_PARAMETERS, f"{method}: {_explain(str(error), kind)}") from None
+
+
+_FREE_TEXTS = ("query", "code", "code1", "code2")
+
+
+def _with_unicode(params: dict[str, Any]) -> dict[str, Any]:
+    """Texts for the model and the word index hold Unicode only: what is not UTF-8 in them is replaced. Paths keep
+    the bytes that the disk has, as lone surrogates."""
+    changed: dict[str, Any] = {}
+    for name in _FREE_TEXTS:
+        value = params.get(name)
+        if isinstance(value, str) and not value.isascii():
+            changed[name] = value.encode("utf-8", "replace").decode("utf-8")
+    inputs = params.get("inputs")
+    if isinstance(inputs, list):
+        changed["inputs"] = [_with_unicode(item) if isinstance(item, dict) else item for item in inputs]
+    return {**params, **changed} if changed else params
 
 
 def field_names(kind: type[Params]) -> list[str]:

@@ -138,6 +138,18 @@ def test_from_travels_under_its_own_name() -> None:
     assert params.origin == "a"
 
 
+def test_texts_are_unicode_and_paths_are_bytes() -> None:
+    similar = messages.parse_params("similar", {"code": "a\udcff\ud800é", "language": "go", "root": "/caf\udce9"})
+    assert isinstance(similar, messages.Similar)
+    assert similar.code == "a??é"
+    assert similar.root == "/caf\udce9"
+    item = {"code": "\udcff", "language": "go"}
+    batch = messages.parse_params("embed_batch", {"inputs": [item]})
+    assert isinstance(batch, messages.EmbedBatch)
+    assert batch.inputs[0].code == "?"
+    assert item["code"] == "\udcff"
+
+
 def test_whole_numbers_serve_as_shares() -> None:
     params = messages.parse_params("similar", {"path": "a", "line": 1, "threshold": 1})
     assert isinstance(params, messages.Similar)
