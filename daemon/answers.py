@@ -180,7 +180,7 @@ def explain(daemon: Daemon, root: RootRecord, path: str, line: int) -> dict[str,
     if quotes is not None:
         text = context_text(unit, quotes)
         inputs.append({"input": "context", "hash": recipe.context.hex(), "text": text, "quotes": quoted_names})
-    counted = daemon.count_tokens([item["text"] for item in inputs])
+    counted = daemon.model.count_tokens([item["text"] for item in inputs])
     for item, (tokens, is_cut) in zip(inputs, counted or (), strict=False):
         item["tokens"], item["truncated"] = tokens, is_cut
     reason = state.reason if state is not None else None

@@ -78,6 +78,10 @@ class Handlers:
             raise RequestError(UNKNOWN_METHOD, f"unknown method '{method}'")
         return await function(params, client)
 
+    def shed(self) -> None:
+        """Memory is short: forget what can be computed again. From any thread."""
+        self._vectors = OrderedDict()
+
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -226,7 +230,7 @@ class Handlers:
         if info is None:
             if must:
                 self._model()
-            return None, self._daemon.model_trouble() or "no model"
+            return None, self._daemon.model.trouble() or "no model"
         key = (info.fingerprint, text)
         if (known := self._vectors.get(key)) is not None:
             self._vectors.move_to_end(key)
@@ -268,14 +272,14 @@ class Handlers:
     def _model(self) -> Any:
         info = self._daemon.embedder.model
         if info is None:
-            raise RequestError(UNAVAILABLE, f"no model: {self._daemon.model_trouble() or 'none is installed'}")
+            raise RequestError(UNAVAILABLE, f"no model: {self._daemon.model.trouble() or 'none is installed'}")
         return info
 
     # --- keeping up ---------------------------------------------------------------------------------------------------
 
     async def _sync(self, params: messages.Sync, _: ClientContext) -> Any:
         (root,) = self._roots(params.root)
-        if params.semantic and (trouble := self._daemon.model_trouble()):
+        if params.semantic and (trouble := self._daemon.model.trouble()):
             raise RequestError(UNAVAILABLE, f"no model to wait for: {trouble}")
         clock = await self._synced((root,), semantic=params.semantic, timeout_s=params.timeout_s)
         return {"clock": self._daemon.store.clock_text(clock)}

@@ -33,6 +33,7 @@ from codegraphd.daemon.engine import (
 )
 from codegraphd.daemon.graph.index import Index, Stage
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
+from codegraphd.daemon.waiters import Barrier, Waiters
 from codegraphd.daemon.workset import RootWork, Sequences, skipped_module
 from codegraphd.store.env import Store
 from codegraphd.store.records import FileChange, FileRecord
@@ -90,21 +91,6 @@ class Subscriber(Protocol):
     def progress(self, root: int, done: int, total: int) -> None: ...
 
 
-Barrier = Callable[[Callable[[], None]], None]  # calls back once every earlier change was handed in as `Scanned`
-
-
-@dataclass(slots=True)
-class _Waiter:
-    """Somebody in `sync`. Changes up to `sequence` must be committed; if `semantic`, units up to `mark` embedded."""
-
-    root: int
-    semantic: bool
-    future: Future[int]
-    barrier: Barrier
-    sequence: int = -1  # -1: the barrier has not been passed yet
-    mark: int = -1
-
-
 @dataclass(slots=True)
 class _Step:
     """What is with the writer."""
@@ -143,7 +129,7 @@ class Indexer:
         self._step: _Step | None = None
         self._retry_at = 0.0
         self._more = True  # work lists may hold something from before the last stop
-        self._waiters: list[_Waiter] = []
+        self._waiters = Waiters()
         writer.add_listener(self._committed)
         self._beat = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
@@ -205,16 +191,18 @@ class Indexer:
     def forget_root(self, id: int) -> None:
         self.roots.pop(id, None)
         self.feeder.drop_root(id)
-        for waiter in [w for w in self._waiters if w.root == id]:
-            self._waiters.remove(waiter)
-            waiter.future.set_exception(LookupError("the workspace is not watched any more"))
+        self._waiters.forget(id)
 
     def wait_synced(self, root: int, barrier: Barrier, *, semantic: bool) -> Future[int]:
-        """-> the clock, once all that changed before now is in the index (and embedded)."""
-        waiter = _Waiter(root, semantic, Future(), barrier)
-        self._waiters.append(waiter)
-        self._raise_barrier(waiter)
-        return waiter.future
+        """-> the clock, once all that changed before now is in the index (and embedded).
+
+        `barrier` calls back, from any thread, once every earlier change was handed in as `Scanned`.
+        """
+
+        def raised(passed: Callable[[RootWork | None, int], None]) -> None:
+            barrier(lambda: self.post(Call(lambda: passed(self.roots.get(root), self._sequence))))
+
+        return self._waiters.add(root, semantic=semantic, barrier=raised)
 
     def reindex_model(self, reason: str = "model") -> None:
         """Every unit's recipe or model is another: queue all of them again."""
@@ -287,9 +275,7 @@ class Indexer:
             root.changed(change, self._sequence, digests.get(change.path, b""), now, urgent=urgent)
         if event.complete and not root.crawled:
             root.crawled = True
-            for waiter in self._waiters:
-                if waiter.root == root.id and waiter.sequence < 0:
-                    self._raise_barrier(waiter)
+            self._waiters.crawled(root.id)
 
     def _digests(self, root: int, paths: list[str]) -> dict[str, bytes]:
         """Of the last known bytes of files that are gone: a moved file is recognised by them."""
@@ -322,7 +308,7 @@ class Indexer:
         self.feeder.edits_only = any(root.n_unparsed > IN_FLIGHT for root in self.roots.values())
         self.feeder.pump(now)
         if self._waiters:
-            self._release_waiters()
+            self._waiters.release(self.roots, self.feeder.backlog, self.clock, is_behind=self.is_behind)
 
     def _dispatch(self, root: RootWork) -> None:
         paths = root.to_parse(IN_FLIGHT) if root.waiting else []
@@ -422,32 +408,3 @@ class Indexer:
 
     def _wake_lists(self) -> None:
         self._more = True
-
-    # --- sync ---------------------------------------------------------------------------------------------------------
-
-    def _raise_barrier(self, waiter: _Waiter) -> None:
-        waiter.barrier(lambda: self.post(Call(lambda: self._barrier_passed(waiter))))
-
-    def _barrier_passed(self, waiter: _Waiter) -> None:
-        root = self.roots.get(waiter.root)
-        if root is not None and root.crawled:  # else again once it is: a barrier before the first crawl says nothing
-            waiter.sequence = self._sequence
-
-    def _release_waiters(self) -> None:
-        for waiter in list(self._waiters):
-            if waiter.future.cancelled():
-                self._waiters.remove(waiter)
-                continue
-            root = self.roots.get(waiter.root)
-            if root is None or waiter.sequence < 0:
-                continue
-            if waiter.mark < 0:
-                behind = any(sequence <= waiter.sequence for sequence in root.unapplied.values())
-                if behind or self._more or self._step is not None or not root.crawled:
-                    continue
-                waiter.mark = self.feeder.backlog.mark()
-            if waiter.semantic and not self.feeder.backlog.is_clear(waiter.mark, waiter.root):
-                continue
-            self._waiters.remove(waiter)
-            if waiter.future.set_running_or_notify_cancel():
-                waiter.future.set_result(self.clock)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import gc
 import logging
@@ -25,15 +26,20 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from codegraphd.daemon.config import Config, ConfigError
+from codegraphd.daemon.config import Config, ConfigError, changed_sections
 from codegraphd.daemon.config import load as load_config
-from codegraphd.daemon.embedding.feeder import Feeder
-from codegraphd.daemon.embedding.models import HASHING
-from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, ModelState
-from codegraphd.daemon.engine import Outcome, Settings
 from codegraphd.daemon.handlers import Handlers
-from codegraphd.daemon.indexer import Call, Indexer
+from codegraphd.daemon.indexer import Indexer
+from codegraphd.daemon.model import ModelInUse
 from codegraphd.daemon.parsers import Parsers
+from codegraphd.daemon.settings import (
+    AT_ONCE,
+    cache_budget,
+    engine_settings,
+    store_precision,
+    wanted_language,
+    without_effect,
+)
 from codegraphd.daemon.snippets import WAIT_S, Snippet, read_snippet
 from codegraphd.daemon.status import LoopLag, Usage
 from codegraphd.daemon.workspace.watch import Watcher
@@ -49,7 +55,6 @@ from codegraphd.store.errors import StoreDamaged, StoreError
 from codegraphd.store.lexical import WordIndex
 from codegraphd.store.records import FileRecord, RootRecord
 from codegraphd.store.snapshot import Snapshot
-from codegraphd.store.transaction import Transaction
 from codegraphd.store.writer import Writer
 
 log = logging.getLogger("codegraphd")
@@ -64,15 +69,17 @@ class Daemon:
 
     def __init__(self, paths: Paths, config: Config, lock: Lock) -> None:
         self.paths, self.config, self.lock = paths, config, lock
+        self._begun_with = config
         self.started = time.monotonic()
         self.is_ready = False
-        self.problems: list[str] = []
+        self.problems: list[str] = []  # of the daemon itself; those of its parts are asked for in `status`
+        self.config_problems: list[str] = without_effect(config)
         self.usage, self.lag = Usage(), LoopLag()
         self._file_counts: dict[int, tuple[int, tuple[dict[str, int], dict[str, int]]]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.server: Server | None = None
         self.store = _open_store(os.path.join(paths.state, "index"), self.problems)
-        self.store.cache_budget = _cache_budget(config)
+        self.store.cache_budget, self.store.precision = cache_budget(config), store_precision(config)
         self.words = WordIndex(os.path.join(paths.state, "words"))
         self.vectors = VectorIndex(os.path.join(paths.state, "vectors"), max_mb=config.index.ann_max_mb)
         with self.store.snapshot() as view:
@@ -80,13 +87,14 @@ class Daemon:
             self.vectors.open_or_rebuild(view)
         self.writer = Writer(self.store, [self.words.apply, self.vectors.apply])
         self.parsers = Parsers(most=max(1, min(4, (os.cpu_count() or 2) - 0)))
-        self.embedder = Embedder(config.embedding, os.path.join(paths.state, "models"), self._on_model)
+        self.model = ModelInUse(self, os.path.join(paths.state, "models"))
+        self.embedder = self.model.embedder
         self.indexer = Indexer(
             self.store,
             self.writer,
             self.parsers,
-            self._make_feeder,
-            settings=_settings(config),
+            self.model.make_feeder,
+            settings=engine_settings(config),
             max_file_bytes=config.index.max_file_kb << 10,
             subscriber=_Subscriber(self),
         )
@@ -94,7 +102,7 @@ class Daemon:
         self.workspaces = Workspaces(self.store, self.writer, self.indexer, self._make_watcher)
         self.handlers = Handlers(self)
         self._next_tend = 0.0
-        self._tokens: tuple[bytes, Any] | None = None  # the tokenizer of the model with this fingerprint
+        self.memory_problem: str | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -124,9 +132,7 @@ class Daemon:
     def _begin(self) -> None:
         self.indexer.start()
         self.workspaces.start()
-        self.indexer.call(
-            self._begin_model
-        ).result()  # after the roots: their files are what the model's texts are from
+        self.indexer.call(self.model.begin).result()  # after the roots: their files are what the model's texts are from
         gc.collect()
         gc.freeze()  # what lives from here on need not be walked again: pauses of the loop stay short
 
@@ -164,64 +170,26 @@ class Daemon:
         """Upkeep, on the indexer's thread."""
         if now >= self._next_tend:
             self._next_tend = now + TEND_PERIOD_S
+            self._mind_memory()
             if (trouble := self.store.tend()) is not None and not self.problems:
                 self.problems.append(f"{trouble}; restart codegraphd to rebuild the index")
                 log.error("%s", self.problems[-1])
 
-    # --- the model ----------------------------------------------------------------------------------------------------
-
-    def _make_feeder(self, render: Callable[..., None], submit: Callable[..., None]) -> Feeder:
-        return Feeder(self.store.snapshot, self.embedder, render, submit, _settings(self.config))
-
-    def _begin_model(self) -> None:
-        self.embedder.start()
-        self._use_model()
-
-    def _on_model(self, event: Embedded | Failed | ModelState) -> None:
-        """From the embedder's thread: everything goes on on the indexer's."""
-        self.indexer.post(Call(functools.partial(self._model_event, event)))
-
-    def _model_event(self, event: Embedded | Failed | ModelState) -> None:
-        feeder = self.indexer.feeder
-        match event:
-            case Embedded():
-                feeder.embedded(event.batch_id, event.vectors, feeder.keys_of(event.batch_id))
-            case Failed():
-                feeder.failed(event.batch_id, event.error, event.bad, time.monotonic())
-            case ModelState():
-                self._use_model()
-
-    def _use_model(self) -> None:
-        """Take the model that is in use now. Another one than the index was made with: everything is embedded anew."""
-        info = self.embedder.model
-        feeder = self.indexer.feeder
-        if info is None or info.fingerprint == feeder.model:
+    def _mind_memory(self) -> None:
+        """Over the soft limit: give back what can be given back, and say so if that is not enough."""
+        limit = int(self.config.limits.memory_mb * 2**20)
+        if self.usage.rss_bytes() <= limit:
+            self.memory_problem = None
             return
-        identity = info.fingerprint + (b"faces" if self.indexer.settings.faces else b"none")
-        with self.store.snapshot() as view:
-            known = view.meta("model")
-        feeder.model = info.fingerprint
-        if known == identity:
-            return
-
-        def job(txn: Transaction) -> Outcome:
-            txn.put_meta("model", identity)
-            if known is not None:
-                for unit_id, _ in list(txn.attached_codes()):
-                    txn.attach(unit_id, None)
-            return Outcome(clock=txn.clock)
-
-        self.writer.submit(job)
-        if known is not None:
-            log.info("the model is now %s: its vectors are computed in the background", info.name)
-            self.indexer.reindex_model("model")
-
-    def model_trouble(self) -> str | None:
-        """Why there is no meaning at present; None: there is a model, loaded or to be loaded when needed."""
-        figures = self.embedder.statistics()
-        if self.embedder.model is None or figures["state"] == "failed":
-            return str(figures.get("error") or "no model is configured")
-        return None
+        self.model.shed()
+        self.handlers.shed()
+        gc.collect()
+        release_free_memory()
+        rss = self.usage.rss_bytes()
+        self.memory_problem = None
+        if rss > limit:
+            used = f"{rss >> 20} MB of {limit >> 20} MB"
+            self.memory_problem = f"memory: {used} ([limits] memory_mb); watch fewer or smaller workspaces, or raise it"
 
     # --- for handlers -------------------------------------------------------------------------------------------------
 
@@ -250,17 +218,6 @@ class Daemon:
         except TimeoutError:
             return None
 
-    def count_tokens(self, texts: list[str]) -> list[tuple[int, bool]] | None:
-        """(tokens that the model reads of a text, whether it is cut) for each; None without a model."""
-        info = self.embedder.model
-        if info is None or info.name == HASHING:
-            return None
-        from codegraphd.daemon.embedding.tokens import Tokens  # some 20 MB, which only `explain` needs here
-
-        if self._tokens is None or self._tokens[0] != info.fingerprint:
-            self._tokens = (info.fingerprint, Tokens(info))
-        return [(len(ids), is_cut) for ids, is_cut in self._tokens[1].encode(texts)]
-
     def reindex(self, root: RootRecord) -> None:
         """Read every file of the root again, as if nothing were known of it."""
         self.workspaces.watcher.remove(root.id)
@@ -271,12 +228,19 @@ class Daemon:
         try:
             config = load_config(self.paths.config)
         except ConfigError as error:
-            text = str(error)
-            self.problems = [p for p in self.problems if not p.startswith(self.paths.config)] + [text]
-            return text
-        self.problems = [p for p in self.problems if not p.startswith(self.paths.config)]
+            self.config_problems = [*without_effect(self.config), str(error)]
+            return str(error)
+        later = [f"[{name}]" for name in changed_sections(self._begun_with, config) if name not in AT_ONCE]
+        self.config_problems = without_effect(config)
+        if later:
+            sections = ", ".join(later)
+            self.config_problems.append(f"{self.paths.config}: {sections} changed: 'codegraphd restart' applies it")
+        if config.index != self.config.index:
+            self.workspaces.watcher.configure(
+                exclude_patterns=config.index.exclude, max_file_kb=config.index.max_file_kb
+            )
         self.config = config
-        self.store.cache_budget = _cache_budget(config)
+        self.store.cache_budget = cache_budget(config)
         if self.server is not None:
             self.server.limits = config.limits
         logging.getLogger().setLevel(config.log.level.upper())
@@ -337,6 +301,7 @@ class Daemon:
             never=frozenset({self.paths.state, self.paths.log}),
             exclude_patterns=self.config.index.exclude,
             max_file_kb=self.config.index.max_file_kb,
+            language_of=wanted_language(self.config),
         )
 
 
@@ -395,26 +360,18 @@ def _open_store(directory: str, problems: list[str]) -> Store:
     return store
 
 
-def _settings(config: Config) -> Settings:
-    return Settings(
-        max_cascade_depth=config.incremental.max_cascade_depth,
-        max_cascade_units=config.incremental.max_cascade_units,
-        faces=config.embedding.context == "faces",
-    )
-
-
-def _cache_budget(config: Config) -> Any:
-    from codegraphd.store.vectors import Budget
-
-    return Budget(max_bytes=int(config.cache.max_mb * 2**20), ttl_hours=int(config.cache.ttl_hours))
-
-
 def _log_to_stderr(config: Config) -> None:
     if config.log.format == "json":
         pattern = '{"time":"%(asctime)s","level":"%(levelname)s","name":"%(name)s","message":"%(message)s"}'
     else:
         pattern = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=config.log.level.upper(), format=pattern, stream=sys.stderr)
+
+
+def release_free_memory() -> None:
+    """Have the C library give freed pages back to the system, where it can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _hand_on(result: Future[int], future: Future[int]) -> None:

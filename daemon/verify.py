@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codegraphd.daemon.analysis.languages import language_of
 from codegraphd.daemon.engine import ParsedFile, Settings, Work, advance
 from codegraphd.daemon.graph.index import Stage, recipe_inputs
 from codegraphd.daemon.graph.keys import tag_of
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
+from codegraphd.daemon.settings import wanted_language
+from codegraphd.daemon.workset import skipped_module
 from codegraphd.daemon.workspace.polling import is_caseless
 from codegraphd.daemon.workspace.rules import WorkspaceRules
 from codegraphd.daemon.workspace.scan import ScanSettings
 from codegraphd.daemon.workspace.tree import Tree
-from codegraphd.daemon.workset import skipped_module
 from codegraphd.store.env import Store
 from codegraphd.store.records import FileRecord, RootRecord, Stat
 from codegraphd.store.snapshot import Snapshot
@@ -64,7 +64,9 @@ def verify(daemon: Daemon, root: RootRecord) -> dict[str, Any]:
 def crawl(root: RootRecord, daemon: Daemon) -> list[tuple[str, Stat, str]]:
     """(path, stat, why skipped) of every file that the root's rules let in, read from the disk now."""
     rules = WorkspaceRules(root.path, daemon.config.index.exclude)
-    settings = ScanSettings(language_of, daemon.config.index.max_file_kb << 10, daemon.config.index.exclude)
+    settings = ScanSettings(
+        wanted_language(daemon.config), daemon.config.index.max_file_kb << 10, daemon.config.index.exclude
+    )
     never = frozenset({os.path.realpath(daemon.paths.state), os.path.realpath(daemon.paths.log)})
     exclude = daemon.workspaces.inner(root.path) | never
     tree = Tree(root.path, rules, settings, exclude=exclude, caseless=is_caseless(root.path))
