@@ -32,6 +32,12 @@ class Params(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What one request carries."""
 
 
+def _inside(path: str | None) -> None:
+    """A relative path is relative to its workspace's root, and stays below it."""
+    if path is not None and not os.path.isabs(path) and os.path.normpath(path).split(os.sep)[0] == os.pardir:
+        raise ValueError("`path` leaves the workspace: give it relative to the root, or absolute")
+
+
 class Hello(Params, frozen=True):
     client: str | None = None
 
@@ -78,6 +84,7 @@ class Similar(Params, frozen=True):
     cursor: Cursor = None
 
     def __post_init__(self) -> None:
+        _inside(self.path)
         if self.code is None:
             if self.path is None or self.line is None:
                 raise ValueError("give `path` and `line`, or `code` and `language`")
@@ -106,6 +113,7 @@ class _Around(Params, frozen=True):
     cursor: Cursor = None
 
     def __post_init__(self) -> None:
+        _inside(self.path)
         if (self.path is None) != (self.line is None):
             raise ValueError("`path` and `line` go together")
         if (self.path is None) == (self.symbol is None):
@@ -127,11 +135,17 @@ class Symbols(Params, frozen=True):
     root: PathText | None = None
     cursor: Cursor = None
 
+    def __post_init__(self) -> None:
+        _inside(self.path)
+
 
 class Explain(Params, frozen=True):
     path: PathText
     line: Positive
     root: PathText | None = None
+
+    def __post_init__(self) -> None:
+        _inside(self.path)
 
 
 class EmbedInput(Params, frozen=True):
@@ -162,6 +176,8 @@ class Changed(Params, frozen=True):
     origin: PathText | None = field(name="from", default=None)
 
     def __post_init__(self) -> None:
+        _inside(self.path)
+        _inside(self.origin)
         if self.kind == "moved" and self.origin is None:
             raise ValueError('`kind` "moved" needs `from`')
 
