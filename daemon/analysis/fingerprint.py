@@ -196,9 +196,11 @@ def _body(draft: Draft, drafts: Sequence[Draft], source: Source, is_layout: bool
         start = line if not source.masked[line:start].strip() else start
     hidden = _hidden(draft, drafts)
     if not hidden:
-        return _Body(source.masked[start : draft.end], source.literals_in(start, draft.end), [(draft.head, draft.end)])
+        masked = source.masked[start : draft.end]
+        values = source.literals_in(start, draft.end) if PLACEHOLDER in masked else []
+        return _Body(masked, values, [(draft.head, draft.end)])
     pieces: list[str] = []
-    values: list[str] = []
+    values = []
     segments: list[tuple[int, int]] = []
     position = start
     for nested in hidden:

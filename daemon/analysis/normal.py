@@ -225,19 +225,24 @@ def filled(text: str, values: Sequence[str]) -> str:
     return "".join(chain.from_iterable(zip_longest(parts, values[: len(parts) - 1], fillvalue="")))
 
 
+_MAX_SYMBOLS = 100_000  # remembered by a process for each language
+
+
 class _Symbols(dict[str, str]):
     """Token -> what it is in a shape; "" for an identifier. One for each set of keywords."""
 
     def __init__(self, keywords: frozenset[str]) -> None:
-        super().__init__({keyword: keyword for keyword in keywords})
+        self._keywords = {keyword: keyword for keyword in keywords}
+        super().__init__(self._keywords)
 
     def __missing__(self, token: str) -> str:
+        if len(self) > _MAX_SYMBOLS:
+            self.clear()
+            self.update(self._keywords)
         first = token[0]
-        if first.isalpha() or first in "_$'" or first > "\x7f":
-            return ""  # not remembered: there are too many
-        symbol = "0" if first.isdigit() else token
-        if len(token) <= 3:
-            self[token] = symbol
+        is_name = first.isalpha() or first in "_$'" or first > "\x7f"
+        symbol = "" if is_name else "0" if first.isdigit() else token
+        self[token] = symbol
         return symbol
 
 

@@ -23,6 +23,9 @@ class Reading:
 
 def line_starts(raw: bytes) -> list[int]:
     """The byte offset at which each line begins; bisect_right(line_starts, offset) is the line's number from 1."""
-    starts = list(accumulate(map(len, raw.split(b"\n")), lambda total, length: total + length + 1, initial=0))
-    starts.pop()
+    starts = list(accumulate(map(len, raw.splitlines(keepends=True)), initial=0)) if b"\r" not in raw else []
+    if not starts:  # splitlines would end a line at a lone carriage return too
+        starts = list(accumulate((len(line) + 1 for line in raw.split(b"\n")), initial=0))
+    if len(starts) > 1 and (starts[-1] > len(raw) or raw[-1:] != b"\n"):
+        starts.pop()
     return starts

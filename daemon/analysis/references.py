@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache
 
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import CALLABLES, CONTAINERS, Captures, Dialect, Draft, Span
@@ -28,6 +29,7 @@ _ARGUMENTS = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
 _PATH_END = re.compile(r"(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*(?:::|\.))+$", re.ASCII)
 _CLASS_NAME = re.compile(r"_*[A-Z]\w*[a-z]|_*[A-Z]$")
 _INDEX = re.compile(r"\[[^\[\]]*\]$|(?:::\s*)?<[^()]*>")  # type arguments of a call: `f[int]`, `f::<T>`, `f<T>`
+_CONDITIONAL = re.compile(r"(?<![\w.)\]?!@>\x80-\xff])([A-Za-z_@\x80-\xff][\w.\x80-\xff]*)\s*\?\s*\Z", re.ASCII)
 _MADE = re.compile(r"(?:new\s+)?([\w.]+)\s*\([^()]*\)", re.ASCII)
 
 
@@ -62,9 +64,15 @@ def _drop(text: str) -> str:
 
 def plain(text: str) -> str:
     """A dotted name: every separator a dot. "" if the text is no such name."""
-    text = _SEPARATOR.sub(".", text.strip(" \t\r\n&*?")).strip(".")
+    text = _SEPARATOR.sub(".", text.removeprefix("global::").strip(" \t\r\n&*?")).strip(".")
     parts = text.split(".")
     return text if all(_NAME.fullmatch(part) for part in parts) else ""
+
+
+@cache
+def _typed(dialect: Dialect) -> Callable[[str], Sequence[tuple[str, str]]]:
+    """`dialect.typed` with a memory: the same parameters stand in many signatures."""
+    return lru_cache(maxsize=16_384)(dialect.typed)
 
 
 class _Types:
@@ -80,11 +88,12 @@ class _Types:
     def collect(self, captures: Captures, source: Source, dialect: Dialect, places: Places) -> None:
         places.restart()
         aliases: list[tuple[int, str, str]] = []
+        typed = _typed(dialect)
         for start, end in sorted(node.byte_range for node in captures["typed"]):
             innermost = places.of(start)
             if innermost >= 0 and self._drafts[innermost].kind == "constant":
                 innermost = self._drafts[innermost].parent  # the variable itself
-            for name, of in dialect.typed(source.text[start : min(end, start + MAX_SPAN)]):
+            for name, of in typed(source.text[start : min(end, start + MAX_SPAN)]):
                 if of.startswith("="):  # has the type of another variable
                     aliases.append((innermost, name, of[1:]))
                 else:
@@ -257,7 +266,8 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
         return
     if text.startswith((".", "?.", "[")):  # C#: `a?.Load()` names the member alone
         if tail := _TAIL.search(text):
-            yield tail[1], UNKNOWN, ""
+            head = _CONDITIONAL.search(source.text, max(0, start - MAX_SPAN), start)
+            yield tail[1], UNKNOWN if head is None else plain(head[1]) or UNKNOWN, ""
         return
     if end - start <= MAX_SPAN and (dotted := plain(_INDEX.sub("", text) if kind == "call" else _drop(text))):
         scope, _, name = dotted.rpartition(".")

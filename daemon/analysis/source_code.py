@@ -34,7 +34,7 @@ FILE = "<file>"  # name of the unit that is a file's top-level code: nothing of 
 def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
     """`shift` is added to byte offsets (a byte order mark was cut off); `flags` hold for every unit."""
     tree, captures = capture(raw, dialect)
-    source = Source(raw, atoms_of(captures))
+    source = Source(captures.text, atoms_of(captures))
     starts = line_starts(raw)
     drafts = drafts_of(captures, source, dialect)
     drafts = _with_file_unit(drafts, captures, source, tree.root_node)
@@ -59,7 +59,7 @@ def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
         found.texts.append(printed.own_text)
         found.words.append(
             Words(
-                name=words.words_of(qualname.replace(FILE, "")),
+                name=words.words_of("" if draft.kind == "file" else qualname),
                 doc=words.clip(words.words_of(info.doc)) if info.doc else "",
                 body=words.clip(_body_words(printed, source, dialect)),
             )
@@ -90,7 +90,8 @@ def _with_file_unit(drafts: list[Draft], captures: Captures, source: Source, roo
             pieces.append(source.masked[position:start])
         position = max(position, end)
     pieces.append(source.masked[position:])
-    if len(tokens_of(" ".join(pieces))) < TOP_LEVEL_TOKENS:
+    code = " ".join(" ".join(pieces).split()[:TOP_LEVEL_TOKENS])
+    if len(tokens_of(code)) < TOP_LEVEL_TOKENS:
         return drafts
     docs_of_file = [node.byte_range for node in captures["doc"]]
     owned = {span for draft in drafts for span in draft.docs}
@@ -183,11 +184,12 @@ def _body_words(printed: Print, source: Source, dialect: Dialect) -> str:
     code = _speller(dialect).spell(printed.tokens[: words.MAX_TEXT])
     prose: list[str] = []
     for start, end in printed.segments:
-        prose += [literal[:MAX_PROSE] for literal in source.literals_in(start, end)]
-        prose += [comment[:MAX_PROSE] for comment in source.comments_in(start, end)]
+        prose += source.literals_in(start, end)
+        prose += source.comments_in(start, end)
     if not prose:
         return code
-    return f"{code} {words.words_of(source.readable(' '.join(prose)[: words.MAX_TEXT]))}"
+    text = " ".join([piece[:MAX_PROSE] for piece in prose])[: words.MAX_TEXT]
+    return f"{code} {words.words_of(source.readable(text))}"
 
 
 @cache

@@ -155,28 +155,34 @@ def query(grammar: str, names: tuple[str, ...]) -> tree_sitter.Query:
 
 
 class Captures(dict[str, list[tree_sitter.Node]]):
-    """Capture name -> nodes; an absent name has none."""
+    """Capture name -> nodes; an absent name has none. `text` is the source, or its first repair that helped."""
+
+    text: bytes = b""
 
     def __missing__(self, name: str) -> list[tree_sitter.Node]:
         return []
 
 
 def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
+    text = raw
     if dialect.prepare is not None:
         raw = dialect.prepare(raw)
     parser = tree_sitter.Parser(language(dialect.grammar))
     tree = parser.parse(raw)
-    fewest = n_errors(tree.root_node)
+    fewest = before = n_errors(tree.root_node)
     if fewest:
         for reading in dialect.repairs(raw):
             other = parser.parse(reading)
             errors = n_errors(other.root_node)
             if errors < fewest:
+                text = reading if fewest == before else text  # of two repairs the first one leaves more in
                 tree, fewest = other, errors
             if not fewest:
                 break
     cursor = tree_sitter.QueryCursor(query(dialect.grammar, dialect.queries))
-    return tree, Captures(cursor.captures(tree.root_node))
+    captures = Captures(cursor.captures(tree.root_node))
+    captures.text = text
+    return tree, captures
 
 
 def n_errors(root: tree_sitter.Node) -> int:

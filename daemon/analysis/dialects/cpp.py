@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import tree_sitter
 
+from codegraphd.daemon.analysis.flags import ABSTRACT, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import CONTAINERS, Dialect, Draft, Import, node_text
-from codegraphd.store.records import Flag
 
 _C_KEYWORDS = names(
     "auto break case char const continue default do double else enum extern float for goto if inline int long "
@@ -246,7 +246,7 @@ def _refine(draft: Draft, parent: Draft | None) -> None:
     owner = draft.scope.rpartition(".")[2]
     if parent is not None and parent.kind in CONTAINERS - {"namespace"}:
         draft.kind, owner = "method", parent.name
-    elif draft.scope and not draft.flags & Flag.TEST:
+    elif draft.scope and not draft.flags & TEST:
         draft.kind = "method"
     if draft.kind == "method" and draft.name == owner:
         draft.kind = "constructor"
@@ -254,22 +254,22 @@ def _refine(draft: Draft, parent: Draft | None) -> None:
 
 def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
     header = source.masked[draft.head : min(draft.body, draft.head + 400)]
-    flags = Flag(0)
+    flags = 0
     is_static = re.match(r"(?:inline\s+|extern\s+|constexpr\s+)*static\b", header) is not None
     if not is_static or parent is not None:
-        flags |= Flag.EXPORTED
+        flags |= EXPORTED
     if is_static and parent is not None and parent.kind in CONTAINERS:
-        flags |= Flag.STATIC
+        flags |= STATIC
     if draft.node.type in {"declaration", "field_declaration"} and draft.is_bodiless:
-        flags |= Flag.DECLARATION
+        flags |= DECLARATION
         if re.search(r"=\s*0\s*;?\s*$", source.masked[draft.head : draft.end]):
-            flags |= Flag.ABSTRACT
+            flags |= ABSTRACT
     if draft.kind == "function" and draft.name.startswith("test_") and not draft.is_bodiless:
-        flags |= Flag.TEST
+        flags |= TEST
     if draft.node.type == "function_definition" and _TEST_MACRO.match(header.strip()):
-        flags |= Flag.TEST
+        flags |= TEST
         draft.kind = "function"
-    return int(flags)
+    return flags
 
 
 def _imports(text: str) -> Sequence[Import]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import tree_sitter
 
+from codegraphd.daemon.analysis.flags import DECLARATION, EXPORTED, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import Dialect, Draft, Import, node_text
-from codegraphd.store.records import Flag
 
 KEYWORDS = names(
     "break case chan const continue default defer else fallthrough for func go goto if import interface map package "
@@ -80,12 +80,12 @@ def _refine(draft: Draft, parent: Draft | None) -> None:  # noqa: ARG001
 
 
 def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:  # noqa: ARG001
-    flags = Flag.EXPORTED if draft.name[:1].isupper() else Flag(0)
+    flags = EXPORTED if draft.name[:1].isupper() else 0
     if draft.kind in {"function", "method"} and draft.is_bodiless:
-        flags |= Flag.DECLARATION
+        flags |= DECLARATION
     if draft.kind == "function" and _TEST.match(draft.name):
-        flags |= Flag.TEST
-    return int(flags)
+        flags |= TEST
+    return flags
 
 
 def _imports(text: str) -> Sequence[Import]:

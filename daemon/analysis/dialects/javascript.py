@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import tree_sitter
 
+from codegraphd.daemon.analysis.flags import ABSTRACT, ASYNC, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import CALLABLES, CONTAINERS, Dialect, Draft, Import, node_text
-from codegraphd.store.records import Flag
 
 KEYWORDS = names(
     "async await break case catch class const continue debugger default delete do else enum export extends false "
@@ -61,6 +61,8 @@ _TYPED = re.compile(
     r"((?:this\s*\.\s*)?[#\w$]+)\s*[?!]?\s*(?::\s*([^=]+?))?\s*(?:=\s*(?:await\s+)?(new\s+[\w$.]+)?.*)?$",
     re.DOTALL,
 )
+_WORD = re.compile(r"[\w$#]+")
+_ASYNC = re.compile(r"\basync\b")
 _CHAINED = re.compile(r"\)\s*[?!]?\.")  # `new Foo(1).load()` makes what `load` makes
 _SAME = re.compile(r"(this\.[#\w$]+)\s*=\s*([A-Za-z_$][\w$]*)$")
 _TYPE_NAME = re.compile(r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)*")
@@ -162,7 +164,7 @@ def _refine(draft: Draft, parent: Draft | None) -> None:
     if draft.kind == "constant":
         draft.is_container = bool(draft.children) or node.type == "object"
     elif node.type == "call_expression":
-        draft.flags |= Flag.TEST
+        draft.flags |= TEST
         function = node.child_by_field_name("function")
         match = _TEST_CALL.match(node_text(function)[:20]) if function is not None else None
         draft.is_container = match is not None and match[1] in _TEST_GROUPS
@@ -179,24 +181,24 @@ def _refine(draft: Draft, parent: Draft | None) -> None:
 
 def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
     header = source.masked[draft.head : min(draft.body, draft.head + 300)]
-    words = set(re.findall(r"[\w$#]+", header.partition("(")[0]))
+    words = set(_WORD.findall(header.partition("(")[0]))
     flags = 0
     if draft.kind in CALLABLES:
-        flags |= Flag.ASYNC if re.search(r"\basync\b", header[: max(60, len(header) // 2)]) else 0
-        flags |= Flag.STATIC if "static" in words else 0
-        flags |= Flag.DECLARATION if draft.is_bodiless else 0
-    flags |= Flag.ABSTRACT if "abstract" in words else 0
+        flags |= ASYNC if _ASYNC.search(header, 0, max(60, len(header) // 2)) else 0
+        flags |= STATIC if "static" in words else 0
+        flags |= DECLARATION if draft.is_bodiless else 0
+    flags |= ABSTRACT if "abstract" in words else 0
     if draft.node.type == "call_expression":
-        return flags | (parent.flags & Flag.TEST if parent is not None else 0)
+        return flags | (parent.flags & TEST if parent is not None else 0)
     if parent is None:
         is_exported = source.masked.startswith("export", draft.head) or draft.name == "default" or _is_commonjs(draft)
     else:
         is_private = draft.name.startswith("#") or bool(words & {"private", "protected"})
         owns = parent.kind in CONTAINERS or parent.is_container
-        is_exported = bool(parent.flags & Flag.EXPORTED) and owns and not is_private
+        is_exported = bool(parent.flags & EXPORTED) and owns and not is_private
         if parent.kind == "namespace":
             is_exported = source.masked.startswith("export", draft.head)
-    return flags | (Flag.EXPORTED if is_exported else 0)
+    return flags | (EXPORTED if is_exported else 0)
 
 
 def _is_commonjs(draft: Draft) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import tree_sitter
 
+from codegraphd.daemon.analysis.flags import ABSTRACT, ASYNC, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import Dialect, Draft, Import, node_text
-from codegraphd.store.records import Flag
 
 KEYWORDS = names(
     "False None True and as assert async await break class continue def del elif else except finally for from global "
@@ -92,22 +92,22 @@ def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
         if draft.kind == "method" and any(_PROPERTY.match(decorator) for decorator in decorators):
             draft.kind = "property"
         if text.startswith("async", draft.head):
-            flags |= Flag.ASYNC
+            flags |= ASYNC
     for decorator in decorators:
         word = decorator.strip("@ \t").partition("(")[0].rpartition(".")[2]
         if word in {"staticmethod", "classmethod"}:
-            flags |= Flag.STATIC
+            flags |= STATIC
         elif word.startswith("abstract"):
-            flags |= Flag.ABSTRACT
+            flags |= ABSTRACT
         elif word == "overload":
-            flags |= Flag.DECLARATION
+            flags |= DECLARATION
     is_test = draft.name.startswith("test_") if draft.kind in {"function", "method"} else False
     is_test_class = draft.kind == "class" and (draft.name.startswith("Test") or draft.name.endswith("TestCase"))
     if is_test or is_test_class:
-        flags |= Flag.TEST
+        flags |= TEST
     is_private = draft.name.startswith("_") and not draft.name.endswith("__")
-    is_visible = parent is None or bool(parent.flags & Flag.EXPORTED and parent.kind == "class")
-    return flags | (Flag.EXPORTED if is_visible and not is_private else 0)
+    is_visible = parent is None or bool(parent.flags & EXPORTED and parent.kind == "class")
+    return flags | (EXPORTED if is_visible and not is_private else 0)
 
 
 def _imports(text: str) -> Sequence[Import]:

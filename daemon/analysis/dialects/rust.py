@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import tree_sitter
 
+from codegraphd.daemon.analysis.flags import ASYNC, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import Dialect, Draft, Import, node_text
-from codegraphd.store.records import Flag
 
 KEYWORDS = names(
     "as async await break const continue crate dyn else enum extern false fn for if impl in let loop match mod move "
@@ -88,28 +88,28 @@ def _refine(draft: Draft, parent: Draft | None) -> None:
 
 def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
     header = source.masked[draft.head : draft.head + 200 if draft.kind == "constant" else draft.body]
-    flags = Flag(0)
+    flags = 0
     if header.startswith("pub"):
-        flags |= Flag.EXPORTED
+        flags |= EXPORTED
     elif draft.kind == "macro":
         is_exported = any("macro_export" in source.text[a:b] for a, b in draft.decorators)
-        flags |= Flag.EXPORTED if is_exported else Flag(0)
+        flags |= EXPORTED if is_exported else 0
     elif parent is not None and parent.kind == "trait":
-        flags |= parent.flags & Flag.EXPORTED
+        flags |= parent.flags & EXPORTED
     elif parent is not None and parent.kind == "impl" and re.search(r"\bfor\b", _head_of(parent, source)):
-        flags |= Flag.EXPORTED
+        flags |= EXPORTED
     if draft.kind in {"function", "method"}:
         header = _VISIBILITY.sub("", header)
         before = header.partition("(")[0]
-        flags |= Flag.ASYNC if re.search(r"\basync\b", before) else Flag(0)
-        flags |= Flag.DECLARATION if draft.is_bodiless else Flag(0)
+        flags |= ASYNC if re.search(r"\basync\b", before) else 0
+        flags |= DECLARATION if draft.is_bodiless else 0
         if draft.kind == "method" and not re.match(r"\s*(?:&|'\w+|mut|\s)*self\b", header.partition("(")[2]):
-            flags |= Flag.STATIC
+            flags |= STATIC
     for start, end in draft.decorators:
         text = source.text[start:end]
         if _TEST.match(text) or (draft.kind == "module" and "cfg(test)" in text):
-            flags |= Flag.TEST
-    return int(flags)
+            flags |= TEST
+    return flags
 
 
 def _head_of(draft: Draft, source: Source) -> str:
