@@ -57,6 +57,7 @@ _SHARED = Memo()  # import lists by their digests: equal digests are equal lists
 _CRITICAL = frozenset({"inherit", "implement", "decorate", "declare", "contain"})
 _BRACKET = re.compile(r"[<\[]")
 _PARAMETER = re.compile(r"\s*(?:(?:const|in|out|typename|class)\b\s*|\.\.\.\s*)*([^\W\d]\w*)")
+_TYPES = frozenset({"inherit", "implement", "type", "instantiate"})
 # Where the header of a unit is looked up: outside of the unit.
 _HEADER = frozenset({"inherit", "implement", "decorate"})
 
@@ -143,7 +144,7 @@ class _Found:
         self._edges: dict[int, dict[tuple[int, str], int]] = {}  # unit -> (target, kind) -> order of first use
         self._mentions: dict[int, set[tuple[str, str, str]]] = {}
         self._parameters: dict[int, frozenset[str]] = {}  # index of unit -> its type parameters
-        self._known: dict[tuple[int, str, str, str, bool], Target] = {}
+        self._known: dict[tuple[int, str, str, str, str], Target] = {}
 
     def add(self, source: int, target: int, kind: str, order: int) -> None:
         if source != target:
@@ -154,7 +155,7 @@ class _Found:
         at = ref.source
         if ref.kind in _HEADER and at >= 0:
             at = names.units[at].unit.parent
-        what = (at, ref.name, ref.scope, ref.receiver, ref.kind in _HEADER)
+        what = (at, ref.name, ref.scope, ref.receiver, ref.kind)
         target = self._known.get(what)
         if target is None:
             target = self._denoted(at, ref)
@@ -176,7 +177,7 @@ class _Found:
             return names.scoped(at, ref.scope, ref.name, ref.receiver)
         if ref.kind == "type" and self._is_parameter(ref.source, ref.name):
             return EXTERNAL  # `T` of `class Box<T>` denotes nothing, whatever bears that name elsewhere
-        target = names.bare(at, ref.name)
+        target = names.bare(at, ref.name, of_type=ref.kind in _TYPES)
         if ref.kind == "decorate" and target == NOTHING and names.rules.decorator_suffix:
             return names.bare(at, ref.name + names.rules.decorator_suffix)
         return target

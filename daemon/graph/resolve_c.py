@@ -118,8 +118,6 @@ class CRules(Rules):
     def visible(self, names: Names, source: int, name: str) -> Target:
         for scope in self._scopes(names, source):
             target = self.named(names, f"{scope}.{name}" if scope else name)
-            if not target.units and scope:  # inherited: the scope of a method that is written outside of its class
-                target = names.member(self.named(names, scope), name)
             if target.units:
                 return target
         aliases = names.bindings.get((-1, name), ())
@@ -133,6 +131,17 @@ class CRules(Rules):
                 target = self.named(names, f"{binding.module.replace('::', '.')}.{name}")
                 if target.units:
                     return target
+        return NOTHING
+
+    def around(self, names: Names, record: UnitRecord, name: str) -> Target:
+        unit = record.unit
+        outside = names.units[unit.parent].unit.qualname if unit.parent >= 0 else ""
+        scope = unit.qualname.rpartition(".")[0]
+        while len(scope) > len(outside):
+            target = names.member(self.named(names, scope), name)
+            if target.units:
+                return target
+            scope = scope.rpartition(".")[0]
         return NOTHING
 
     def visible_from(self, names: Names, record: UnitRecord, name: str) -> Target:

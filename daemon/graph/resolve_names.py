@@ -313,10 +313,11 @@ class Names:
 
     # --- names at a place in this file --------------------------------------------------------------------------------
 
-    def bare(self, source: int, name: str) -> Target:
-        """A name without a scope, in the unit at index `source` (-1: the file's top): inner scopes first."""
+    def bare(self, source: int, name: str, *, of_type: bool = False) -> Target:
+        """A name without a scope, in the unit at index `source` (-1: the file's top): inner scopes first. `of_type`:
+        a type is named, so that a property of the same name does not hide it."""
         if source != -1 and (self._is_deep or name in self._deep_names):
-            target = self._inner(source, name)
+            target = self._inner(source, name, of_type=of_type)
             if target is not None:
                 return target
         at = (-1, name)
@@ -325,20 +326,19 @@ class Names:
             found = self._bare[at] = self._own(at) if at in self.children else NOTHING
         return found if found.units else self.rules.visible(self, source, name)
 
-    def _inner(self, source: int, name: str) -> Target | None:
+    def _inner(self, source: int, name: str, *, of_type: bool) -> Target | None:
         """A name of the scopes between a place and the file's top; None: of none."""
         at, first = source, True
         while at != -1:
             unit = self.units[at].unit
             is_class = unit.kind in CLASS_KINDS
-            if (not is_class or self.rules.class_scope or first or unit.kind in _SPACES) and (
-                (at, name) in self.children
-            ):
-                return self._own((at, name))
-            if is_class and self.rules.class_scope:
-                target = self.class_member(self.units[at].id, name)
-                if target.units or target.modules:
-                    return target
+            is_open = not is_class or self.rules.class_scope or first or unit.kind in _SPACES
+            target = self._own((at, name)) if is_open and (at, name) in self.children else NOTHING
+            if not target.units and self.rules.class_scope:
+                record = self.units[at]
+                target = self.class_member(record.id, name) if is_class else self.rules.around(self, record, name)
+            if (target.units or target.modules) and not (of_type and self.rules.class_scope and not target.has_members):
+                return target
             for binding in self.bindings.get((at, name), ()):
                 target = self.follow(self.path, binding)
                 if target != NOTHING:

@@ -57,7 +57,7 @@ def merge(targets: Iterable[Target]) -> Target:
 class Memo:
     """Import lists of files, by the fact that covers them: right for ever, so they serve many resolutions.
 
-    Bounded (some 500 bytes each): emptied when full, as a crawl goes from file to file and the hot ones come back at once.
+    Bounded (some 500 bytes each): emptied when full; a crawl goes from file to file and the hot ones come back at once.
     """
 
     def __init__(self, limit: int = 20_000) -> None:
@@ -104,6 +104,10 @@ class Rules:
     def bases(self, names: Names, record: UnitRecord) -> Iterable[tuple[UnitRecord, str]]:
         """What the class inherits from: names, each with the unit in whose header it is written."""
         return [(record, base) for base in record.unit.bases]
+
+    def around(self, names: Names, record: UnitRecord, name: str) -> Target:
+        """A name in the class of a method of this file that is written outside of its class."""
+        return NOTHING
 
     def visible(self, names: Names, source: int, name: str) -> Target:
         """A name that no scope inside of this file has."""

@@ -1,0 +1,104 @@
+"""Edges that were checked by hand, in languages for which there is no compiler's word at hand.
+
+    python bench/edge_labels.py CHECKOUTS [--sample LANGUAGE REPOSITORY N]
+
+CHECKOUTS holds a directory for each repository named in `bench/labels/*.tsv`, at the commit named there. Each line of
+a label file is an edge of a random sample of what resolution found when it was labelled: repository, commit, path,
+line, source, target path, target, kind, and the verdict `right`, `wrong` or `part` (one of several declarations of the
+right name). The sample was drawn over STRONG and CRITICAL edges less containment; no source is copied.
+
+Prints for each language: how many labelled edges are still found, and the precision among those. `--sample` prints a
+new sample with the text of each line, for labelling.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.scip_oracle import Project
+
+LABELS = Path(__file__).parent / "labels"
+
+
+class Label(NamedTuple):
+    repository: str
+    commit: str
+    path: str
+    line: int
+    source: str
+    target_path: str
+    target: str
+    kind: str
+    verdict: str
+
+
+def read(path: Path) -> Iterator[Label]:
+    for text in path.read_text().splitlines():
+        if text and not text.startswith("#"):
+            fields = text.split("\t")
+            yield Label(*fields[:3], int(fields[3]), *fields[4:])
+
+
+def edges(project: Project, language: str) -> Iterator[tuple[str, int, str, str, str, str]]:
+    """(path, line, source, target path, target, kind) of every edge less containment."""
+    for path, resolution in project.resolutions.items():
+        file = project.files[path]
+        if file.language != language:
+            continue
+        facts = project.facts(file.id)
+        assert facts is not None
+        lines = {(file.units[r.source], r.name): r.line for r in reversed(facts.references) if r.source >= 0}
+        for source, found in resolution.edges.items():
+            unit = project.records[source].unit
+            for edge in found:
+                target = project.records[edge.target]
+                if edge.kind != "contain":
+                    line = lines.get((source, target.unit.name), unit.start_line)
+                    yield path, line, unit.qualname, target.path, target.unit.qualname, edge.kind
+
+
+def sample(checkouts: Path, language: str, repository: str, n: int) -> None:
+    project = Project(checkouts / repository)
+    found = sorted(set(edges(project, language)))
+    for edge in sorted(random.Random(1).sample(found, min(n, len(found)))):
+        text = project.sources[edge[0]][edge[1] - 1].strip()[:110]
+        print("\t".join(map(str, edge)), "|", text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkouts", type=Path)
+    parser.add_argument("--sample", nargs=3, metavar=("LANGUAGE", "REPOSITORY", "N"))
+    chosen = parser.parse_args(arguments)
+    if chosen.sample:
+        sample(chosen.checkouts, chosen.sample[0], chosen.sample[1], int(chosen.sample[2]))
+        return 0
+    print("| language | labelled | still found | right | part | wrong | precision |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for path in sorted(LABELS.glob("*.tsv")):
+        labels = list(read(path))
+        verdicts: Counter[str] = Counter()
+        for repository in sorted({label.repository for label in labels}):
+            now = set(edges(Project(chosen.checkouts / repository), path.stem))
+            places = {(p, s, tp, t, k) for p, _, s, tp, t, k in now}
+            for label in labels:
+                at = (label.path, label.source, label.target_path, label.target, label.kind)
+                if label.repository == repository and at in places:
+                    verdicts[label.verdict] += 1
+        n = verdicts.total()
+        good = verdicts["right"] + verdicts["part"]
+        print(
+            f"| {path.stem} | {len(labels)} | {n} | {verdicts['right']} | {verdicts['part']} | {verdicts['wrong']} | "
+            f"{good / max(1, n):.3f} |"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
