@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from watchdog.observers.inotify_c import InotifyEvent, InotifyFD, WatchCallback, WatchDescriptor
 
-    from codegraphd.daemon.workspace.tree import Directory, WatchKey
+    from codegraphd.daemon.workspace.directory import Directory, WatchKey
 
 # MODIFY: truncate(path) and writes through a descriptor that stays open say nothing else. CREATE: hard links say
 # nothing else. ATTRIB: the only word about chmod. Reading says nothing at all.

@@ -109,12 +109,12 @@ class Root:
         times = [self._next_check]
         if self.state == "missing":
             return self._next_check
-        if tree.has_work() or (self._is_doubted() and self._rescan_at is None):
+        if tree.has_work() or (tree.is_in_doubt() and self._rescan_at is None):
             return 0.0
         if self._rescan_at is not None:
             times.append(self._rescan_at)
-        if tree.is_marked():
-            times.append(min(tree.last_mark + self._settle_s, tree.first_mark + MAX_SETTLE_S))
+        if tree.marks.first:
+            times.append(self._settled_at())
         if (release := tree.next_release()) is not None:
             times.append(release)
         if self._is_polled():
@@ -131,7 +131,7 @@ class Root:
         if self.state == "missing":
             return
         tree = self.tree
-        if self._is_doubted() and self._rescan_at is None:
+        if tree.is_in_doubt() and self._rescan_at is None:
             self._put_off_rescan(now)
         if self._rescan_at is not None and now >= self._rescan_at:
             self._rescan_at = None
@@ -139,10 +139,14 @@ class Root:
         if self._is_polled() and now >= self._next_poll:
             self._poll()
         release = tree.next_release()
-        settled = tree.is_marked() and now >= min(tree.last_mark + self._settle_s, tree.first_mark + MAX_SETTLE_S)
-        if settled or (release is not None and now >= release):
+        if (tree.marks.first and now >= self._settled_at()) or (release is not None and now >= release):
             self._flush(force=False)
         self._work(now + WORK_S)
+
+    def _settled_at(self) -> float:
+        """When the marks are taken: after a while without any, or when the first one has waited long enough."""
+        marks = self.tree.marks
+        return min(marks.last + self._settle_s, marks.first + MAX_SETTLE_S)
 
     def settle_now(self) -> None:
         """Hand over everything that has happened so far."""
@@ -152,7 +156,7 @@ class Root:
         if (
             self.polled_because
             or self.stream is not None
-            or self.tree.overflowed
+            or self.tree.is_in_doubt()
             or self._rescan_at is not None
             or self.tree.rules.is_stale()
         ):
@@ -161,7 +165,7 @@ class Root:
         elif self._is_polled():
             self.tree.relist_unwatched()
         self._flush(force=True)
-        if self.tree.in_doubt:
+        if self.tree.is_in_doubt():
             self.crawl()
         self._work(float("inf"))
 
@@ -199,7 +203,7 @@ class Root:
         """List everything again. `quiet`: its end is of no interest if nothing has changed."""
         if self.state == "missing":
             return
-        self.tree.overflowed = False
+        self.tree.marks.overflowed = False
         if self.state == "watching" and not quiet:
             self.n_rescans += 1
         if not self._crawling:
@@ -317,9 +321,6 @@ class Root:
         self._last_doubt = now
         self._rescan_at = now + min(delay, _MAX_BACKOFF_S)
 
-    def _is_doubted(self) -> bool:
-        return self.tree.overflowed or self.tree.in_doubt
-
     def _is_polled(self) -> bool:
         return bool(self.polled_because or self.tree.unwatched or self.tree.troubled)
 
@@ -351,7 +352,7 @@ class Root:
             watches=tree.n_watches,
             directories=tree.n_directories,
             files=tree.n_files,
-            overflows=tree.n_overflows,
+            overflows=tree.marks.n_overflows,
             rescans=self.n_rescans,
             unwatched=len(tree.unwatched),
             skipped={reason: n for reason, n in tree.skipped.copy().items() if n and reason not in REPORTED},

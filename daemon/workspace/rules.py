@@ -127,7 +127,7 @@ class WorkspaceRules:
         self.sources: dict[str, tuple[int, int, int] | None] = {}  # path -> what its stat was when it was read
         self._environment = os.environ if environment is None else environment
         self._config = Rules.from_lines(exclude)
-        self._fixed = (Level(0, "", self._config), Level(0, "", _defaults))
+        self._fixed = tuple(Level(0, "", rules) for rules in (self._config, _defaults) if not rules.is_empty())
 
     def top(self, names: Collection[str]) -> Ignore:
         """The rules for the entries of the root itself; `names` are all its entries. Reads anew what lies outside."""

@@ -9,7 +9,7 @@ directory are free again when it is found at its new place. A directory that cam
 if it seems to be the same as before: it may have been away just while it was listed. What is remembered of a file is
 one integer.
 
-Belongs to the scanner's thread, but for `mark`, `doubt` and `note_overflow`.
+Belongs to the scanner's thread, but for its `marks`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
+from codegraphd.daemon.workspace.directory import Directory, Marks, Watches, WatchKey
 from codegraphd.daemon.workspace.ignore import Ignore
+from codegraphd.daemon.workspace.links import Links
 from codegraphd.daemon.workspace.rules import BESIDE, MARKERS, RULE_NAMES, WorkspaceRules
 from codegraphd.daemon.workspace.scan import (
     REPORTED,
@@ -39,76 +40,12 @@ from codegraphd.daemon.workspace.scan import (
 from codegraphd.daemon.workspace.throttle import Throttle
 from codegraphd.store.records import FileChange, Stat
 
-if TYPE_CHECKING:
-    from watchdog.observers.inotify_c import InotifyEvent, WatchDescriptor
-
-WatchKey = tuple[int, int]
-
 _REREAD: Final = frozenset({".gitignore", ".git"})  # a change of these may change the rules of all that lies below
-# A mark whose name ends in a slash: permissions or times of that directory have changed, and not what it is.
-_LIGHT: Final = b"/"
-_ATTRIB_OF_DIRECTORY: Final = 0x4000_0004  # IN_ISDIR | IN_ATTRIB
-_ABOUT_DIRECTORY: Final = 0x4000_0FFF  # IN_ISDIR and all kinds of events
 _UNKNOWN: Final = -1 << 64  # a state that no signature equals
 
 
-class Watches(Protocol):
-    """Where directories are watched (`inotify.Inotify`)."""
-
-    def watch(self, path: str, directory: Directory) -> WatchKey:
-        """Idempotent for one inode: then the first part of the key is the same. Raises OSError."""
-
-    def unwatch(self, keys: list[WatchKey]) -> None: ...
-
-
-class Directory:
-    """A directory that is not ignored. It is itself what inotify calls back, so that no event needs a table.
-
-    Its place never changes: a directory that was moved is a new one.
-    """
-
-    __slots__ = ("dirs", "files", "ignore", "key", "name", "parent", "sealed", "tree", "unread")
-
-    def __init__(self, tree: Tree, parent: Directory | None, name: str) -> None:
-        self.tree, self.parent, self.name = tree, parent, name
-        self.dirs: dict[str, Directory] = {}
-        self.files: dict[str, FileState] = {}
-        self.key: WatchKey | None = None
-        self.ignore: Ignore | None = None  # None: not listed yet
-        self.sealed = False  # marked as a cache by what it holds: nothing in it is looked at
-        self.unread = False  # not listed for want of a permission
-
-    def prefix(self) -> str | None:
-        """Its path relative to the root, "" or ending in "/"; None once it is no longer part of the tree."""
-        parts = []
-        here = self
-        while here.parent is not None:
-            if here.parent.dirs.get(here.name) is not here:
-                return None
-            parts.append(here.name)
-            here = here.parent
-        parts.append("")
-        return "/".join(parts[-2::-1]) + "/" if len(parts) > 1 else ""
-
-    # What inotify's thread calls: mark and leave.
-    def on_event(self, event: InotifyEvent) -> None:
-        name = event.name
-        if event.mask & _ABOUT_DIRECTORY == _ATTRIB_OF_DIRECTORY:
-            if name:
-                name += _LIGHT
-            elif self.parent is not None:
-                return  # its parent is told the same, by name
-        self.tree.mark(self, name)
-
-    def on_watch_deleted(self, wd: WatchDescriptor) -> None:  # noqa: ARG002
-        self.tree.mark(self, b"")
-
-    def on_queue_overflow(self) -> None:
-        self.tree.note_overflow()
-
-
 class Tree:
-    """All directories of one root. `notify` is called, from any thread, when the first mark or a doubt comes in."""
+    """All directories of one root. `notify`: see `Marks`."""
 
     def __init__(
         self,
@@ -125,58 +62,23 @@ class Tree:
         self.root, self.rules, self.settings = root, rules, settings
         self.watches, self.caseless = watches, caseless
         self.exclude(exclude)
-        self.top = Directory(self, None, "")
+        self.marks = Marks(notify, clock)
+        self.top = Directory(self.marks, None, "")
         self.reexamine = False  # the settings have changed: equal signatures do not mean equal decisions
         self.gone = False  # the root could not be listed: its owner has to look whether it is still there
-        self.in_doubt = False  # something was seen of which events do not tell everything: list all again
         # Counters for the status.
         self.n_files, self.n_directories, self.n_watches = 0, 1, 0
         self.skipped: dict[str, int] = {}
         self.unwatched: set[Directory] = set()
         self.unwatched_because: OSError | None = None
         self.troubled: dict[Directory, OSError] = {}  # could not be listed, through no fault of their own
-        # When the marks came in, seconds of `clock`: 0.0 where there are none.
-        self.first_mark, self.last_mark = 0.0, 0.0
-        self.overflowed = False
-        self.n_overflows = 0
-        self._notify, self._clock = notify, clock
-        self._lock = threading.Lock()
-        self._marks: dict[Directory, set[bytes]] = {}
-        self._doubts: dict[str, bool] = {}  # path -> deep
+        self._clock = clock
         self._todo: dict[Directory, bool] = {}  # to be listed -> deep
         self._changes: dict[str, FileChange] = {}
-        self._links: dict[int, set[tuple[Directory, str]]] = {}  # inode -> names of a file that has several
-        self._also: set[tuple[Directory, str]] = set()  # other names of files that have changed
+        self._links = Links()
         self._throttle = Throttle()
         self._held: dict[tuple[Directory, str], float] = {}  # changed too often -> when it may be looked at
         self._now_ns = 0
-
-    # --- from any thread ---------------------------------------------------------------------------------------------
-
-    def mark(self, directory: Directory, name: bytes) -> None:
-        """An entry of a directory may have changed; b"": the directory itself."""
-        with self._lock:
-            self._marks.setdefault(directory, set()).add(name)
-            self._stamp()
-
-    def doubt(self, path: str, *, deep: bool) -> None:
-        """A directory is to be listed, given by its path relative to the root ("": the root)."""
-        with self._lock:
-            self._doubts[path] = deep or self._doubts.get(path, False)
-            self._stamp()
-
-    def note_overflow(self) -> None:
-        """Events were lost. Called once for every directory, so it has to be cheap."""
-        if not self.overflowed:
-            self.overflowed = True
-            self.n_overflows += 1
-            self._notify()
-
-    def _stamp(self) -> None:
-        now = self.last_mark = self._clock()
-        if not self.first_mark:
-            self.first_mark = now
-            self._notify()
 
     # --- the scanner's thread: what is to be looked at ---------------------------------------------------------------
 
@@ -194,7 +96,6 @@ class Tree:
 
     def rescan(self) -> None:
         """List everything again."""
-        self.in_doubt = False
         self._links.clear()
         self._todo[self.top] = True
 
@@ -219,7 +120,7 @@ class Tree:
                 last = name
                 break
             directory = child
-        self.mark(directory, os.fsencode(last))
+        self.marks.mark(directory, os.fsencode(last))
 
     def invalidate(self, changes: Iterable[FileChange]) -> None:
         """These were handed over in vain: hand them over again when they are next looked at."""
@@ -232,12 +133,9 @@ class Tree:
             self._count(_UNKNOWN, 1)
             directory.files[name] = _UNKNOWN
 
-    def is_marked(self) -> bool:
-        return bool(self.first_mark)
-
-    def is_settled(self) -> bool:
-        """Nothing is marked and nothing is left to be listed."""
-        return not self._todo and not self.first_mark
+    def is_in_doubt(self) -> bool:
+        """Events were lost, or tell too little of what was seen: all is to be listed again."""
+        return self.marks.overflowed or self._links.is_incomplete
 
     def has_work(self) -> bool:
         return bool(self._todo)
@@ -250,10 +148,7 @@ class Tree:
 
     def flush(self, now: float, *, force: bool = False) -> None:
         """Look at what is marked. What needs a listing is left for `work`. `force`: also at what changes too often."""
-        with self._lock:
-            marks, self._marks = self._marks, {}
-            doubts, self._doubts = self._doubts, {}
-            self.first_mark = 0.0
+        marks, doubts = self.marks.take()
         self._now_ns = wall_clock_ns()
         for path, deep in doubts.items():
             self._resolve_doubt(path, deep)
@@ -333,8 +228,7 @@ class Tree:
         self.troubled.clear()
         self._todo.clear()
         self._held.clear()
-        with self._lock:
-            self._marks, self._doubts, self.first_mark = {}, {}, 0.0
+        self.marks.take()
         self.gone = False
 
     # --- one entry ---------------------------------------------------------------------------------------------------
@@ -372,30 +266,19 @@ class Tree:
                 return
         self._record(place, prefix, name, found, marked=True)
 
-    def _note_link(self, place: Directory, name: str, inode: int, *, marked: bool) -> None:
-        """A file with several names: a write through one of them is an event for that one only."""
-        names = self._links.get(inode)
-        if names is None:
-            names = self._links[inode] = set()
-            self.in_doubt |= marked  # a new name, perhaps of a file that we know by another one
-        if marked:
-            self._also |= names - {(place, name)}
-        names.add((place, name))
-
     def _look_at_links(self) -> None:
-        also, self._also = self._also, set()
-        for place, name in also:
+        for place, name in self._links.take_affected():
             prefix = place.prefix()
             if prefix is None or name not in place.files:
                 continue
             with contextlib.suppress(OSError):
                 self._record(place, prefix, name, os.lstat(f"{self.root}/{prefix}{name}"), marked=True)
-        self._also.clear()  # what these have named in turn has been looked at
+        self._links.take_affected()  # what these have named in turn has been looked at
 
     def _record(self, place: Directory, prefix: str, name: str, found: os.stat_result, *, marked: bool) -> None:
         """Remember a file that is not ignored, and report it if it may have changed."""
         if found.st_nlink > 1:
-            self._note_link(place, name, found.st_ino, marked=marked)
+            self._links.note((place, name), found.st_ino, marked=marked)
         old = place.files.get(name)
         new = signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
         same = old in (new, ~new)
@@ -465,7 +348,9 @@ class Tree:
             directory.unread = False
             self._count(UNREADABLE_DIRECTORY, -1)
         names = {entry.name for entry in entries}
+        before = directory.ignore
         ignore = self._rules_of(directory, prefix, path, names)
+        same_rules = before is not None and before.levels == ignore.levels  # then what is known is not ignored
         directory.sealed = self.rules.is_sealed(prefix, names)
         seen: set[str] = set()
         for entry in () if directory.sealed else entries:
@@ -482,7 +367,7 @@ class Tree:
                     elif deep or child.ignore is None:
                         self._todo[child] = True
                 else:
-                    if ignore.ignored(prefix, name, False):
+                    if not (same_rules and name in directory.files) and ignore.ignored(prefix, name, False):
                         continue
                     if name in directory.dirs:
                         self._drop(directory.dirs.pop(name), f"{prefix}{name}/")
@@ -529,7 +414,7 @@ class Tree:
         return self.rules.is_ignored(place.ignore, prefix, name, names)
 
     def _adopt(self, parent: Directory, name: str) -> Directory:
-        child = parent.dirs[name] = Directory(self, parent, name)
+        child = parent.dirs[name] = Directory(self.marks, parent, name)
         self.n_directories += 1
         self._todo[child] = True
         return child
@@ -596,7 +481,7 @@ class Tree:
         for name in prefix.split("/") if prefix else ():
             child = directory.dirs.get(name)
             if child is None:
-                child = directory.dirs[name] = Directory(self, directory, name)
+                child = directory.dirs[name] = Directory(self.marks, directory, name)
                 self.n_directories += 1
             directory = child
         return directory

@@ -337,7 +337,9 @@ class Watcher:
             root.stream = None
         tree = root.tree
         try:
-            root.stream = Stream(tree.root, lambda path, deep: tree.doubt(path, deep=deep), tree.note_overflow)
+            root.stream = Stream(
+                tree.root, lambda path, deep: tree.marks.doubt(path, deep=deep), tree.marks.note_overflow
+            )
             root.polled_because = ""
         except (OSError, ImportError) as error:
             log.warning("%s: no file-system events (%s): it is polled", tree.root, error)
@@ -410,7 +412,7 @@ class Watcher:
 
     def _overflow(self) -> None:
         for root in self._roots.values():
-            root.tree.note_overflow()
+            root.tree.marks.note_overflow()
         with self._lock:  # the events of barriers may be among those lost: they are served by a crawl
             for name, (_, callback, root_id) in self._barriers.items():
                 self._barriers[name] = (0.0, callback, root_id)

@@ -56,8 +56,8 @@ class Emulation:
 
     def event(self, path: str, flags: int = FILE) -> None:
         handle_event(
-            str(self.root), str(self.root / path), flags, lambda p, deep: self.tree.doubt(p, deep=deep),
-            self.tree.note_overflow,
+            str(self.root), str(self.root / path), flags, lambda p, deep: self.tree.marks.doubt(p, deep=deep),
+            self.tree.marks.note_overflow,
         )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_fault_03_a_tree_follows_doubts(tmp_path: Path) -> None:
     mac.event("new", fsevents.MUST_SCAN_SUBDIRS)
     assert mac.look() == ["-new/deep/m.py"]
     mac.event("a", fsevents.KERNEL_DROPPED)
-    assert mac.tree.overflowed
+    assert mac.tree.marks.overflowed
 
 
 def test_an_event_in_an_ignored_directory_lists_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_fault_20_a_rename_of_case_only_leaves_one_file(tmp_path: Path, monkeypa
     (tmp_path / "Name.txt").rename(tmp_path / "name.txt")
     (tmp_path / "Dir").rename(tmp_path / "dir")
     for name in (b"Name.txt", b"name.txt", b"Dir", b"dir"):
-        tree.mark(tree.top, name)
+        tree.marks.mark(tree.top, name)
     tree.flush(0.0)
     tree.work(float("inf"))
     assert sorted((c.path, c.stat is None) for c in tree.take()) == [

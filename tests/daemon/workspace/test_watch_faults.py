@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from codegraphd.daemon.workspace import watch as watch_module
+from codegraphd.daemon.workspace.directory import Directory
 from codegraphd.daemon.workspace.inotify import Inotify
 from codegraphd.daemon.workspace.root import Root
 from codegraphd.daemon.workspace.rules import WorkspaceRules
 from codegraphd.daemon.workspace.scan import ScanSettings
-from codegraphd.daemon.workspace.tree import Directory, Tree
+from codegraphd.daemon.workspace.tree import Tree
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -87,7 +88,7 @@ def test_fault_02_one_overflow_after_the_other_makes_rescans_rarer(lab: Lab) -> 
     rescans = []
     for _ in range(6000):
         now += 0.1
-        tree.note_overflow()
+        tree.marks.note_overflow()
         before = root.n_rescans
         if root.due() <= now:
             root.step()
@@ -98,7 +99,7 @@ def test_fault_02_one_overflow_after_the_other_makes_rescans_rarer(lab: Lab) -> 
     assert rescans[-1] - rescans[-2] >= 29
     now += 100  # quiet, then a new one: at once again
     root.step()
-    tree.note_overflow()
+    tree.marks.note_overflow()
     root.step()
     now += 0.1
     before = root.n_rescans
