@@ -170,7 +170,8 @@ class WordIndex:
     ) -> list[tuple[int, float]]:
         """Hits of the index alone, without `hidden`; asks for more until `k` are left or there are no more."""
         query = query_for(self._schema, words, where)
-        limit = k if where.keep is None else 4 * k
+        n_docs = max(1, searcher.num_docs)
+        limit = min(n_docs, k if where.keep is None else 4 * k)  # tantivy makes room for all that it is asked for
         while True:
             hits = searcher.search(query, limit, count=False).hits
             ids = searcher.fast_field_values("id", [address for _, address in hits]) if hits else []
@@ -179,9 +180,9 @@ class WordIndex:
             if where.keep is not None:
                 found = [hit for hit in found if where.keep(hit[0])]
                 n_kept = len(found)
-            if n_kept >= k or len(hits) < limit:
+            if n_kept >= k or len(hits) < limit or limit == n_docs:
                 return found
-            limit *= 4
+            limit = min(n_docs, 4 * limit)
 
     def _statistics_of(self, searcher: Any, words: list[str]) -> tuple[int, dict[tuple[int, str], int], list[float]]:
         """(units, units with a word by field and word, mean length by field) of the index: what BM25 weighs with."""
