@@ -1,0 +1,164 @@
+"""Parsed files into the index: which unit is which, what is defined, and what that may have broken.
+
+Files of one step are matched together, so that a unit that moved from one to another keeps its id; a file that is new
+with the bytes of one that is leaving is that file, moved. What others may have built on what is gone or new is put on
+the work list of `resolve`; units whose text or face changed become candidates of `refresh`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from codegraphd.daemon.graph.candidates import Candidates, name_of
+from codegraphd.daemon.graph.diff import Fresh, match_units, pair_moves
+from codegraphd.daemon.graph.index import Index, Stage
+from codegraphd.daemon.graph.resolve import definitions
+from codegraphd.daemon.graph.work import CHANGED, NEW, NOW, Outcome, ParsedFile, Work
+from codegraphd.store.records import Facts, FileRecord, Module, UnitChange, UnitRecord
+
+
+class Applier:
+    """Applies work to the index. `changed_files` says which files it wrote, and whether somebody waits for them."""
+
+    def __init__(self, index: Index, candidates: Candidates, outcome: Outcome) -> None:
+        self.index, self.candidates, self.outcome = index, candidates, outcome
+        self.changed_files: dict[int, bool] = {}  # file id -> urgent
+
+    def apply(self, work: Work) -> list[int]:
+        """-> ids of the files whose references are to be resolved first."""
+        index, outcome = self.index, self.outcome
+        for path, stat in work.touched:
+            if (file := index.file(work.root, path)) is not None:
+                index.put_file(replace(file, stat=stat))
+                outcome.early_cutoffs += 1
+        plans = [plan for parsed in work.parsed if (plan := self._plan(work, parsed)) is not None]
+        leaving = [file for path in work.gone if (file := index.file(work.root, path)) is not None]
+        gone = [unit for plan in plans for unit in plan.gone]
+        for file in leaving:
+            gone += [unit for unit in index.units_of(file) if unit.file == file.id]
+        fresh = [
+            Fresh(n, i, unit)
+            for n, plan in enumerate(plans)
+            for i, unit in enumerate(plan.parsed.module.units)
+            if i not in plan.known
+        ]
+        moved: set[int] = set()
+        for record, item in pair_moves(gone, fresh):
+            plans[item.file].known[item.index] = record
+            moved.add(record.id)
+        urgent = NOW if work.urgent else NEW
+        for record in gone:
+            if record.id not in moved:
+                self._delete(record)
+        for file in leaving:
+            self._touch(work.root, index.delete_file(file))
+            outcome.files += 1
+        for plan in plans:
+            self._write(work, plan, urgent)
+        return [plan.file_id for plan in plans]
+
+    def _plan(self, work: Work, parsed: ParsedFile) -> _Plan | None:
+        index, module = self.index, parsed.module
+        file = index.file(work.root, parsed.path)
+        if file is None:
+            for origin in work.leaving.get(module.digest, ()) if module.units else ():
+                former = index.file(work.root, origin)
+                if former is not None and former.digest == module.digest and len(former.units) == len(module.units):
+                    known = dict(enumerate(index.units_of(former)))
+                    self._touch(work.root, index.delete_file(former))
+                    return _Plan(parsed, former.id, known, [], is_new=True)
+            return _Plan(parsed, index.new_id(), {}, [], is_new=True)
+        if file.digest == module.digest and file.skipped == module.skipped and module.digest and not work.anew:
+            index.put_file(replace(file, stat=parsed.stat))
+            self.outcome.early_cutoffs += 1
+            return None
+        known, gone = match_units(index.units_of(file), module.units)
+        return _Plan(parsed, file.id, known, gone, is_new=False)
+
+    def _write(self, work: Work, plan: _Plan, priority: int) -> None:
+        index, module, path = self.index, plan.parsed.module, plan.parsed.path
+        ids = [plan.known[i].id if i in plan.known else index.new_id() for i in range(len(module.units))]
+        records = []
+        changes: list[UnitChange] = []
+        for i, unit in enumerate(module.units):
+            parent = ids[unit.parent] if unit.parent >= 0 else 0
+            record = UnitRecord(ids[i], work.root, plan.file_id, path, module.language, parent, unit)
+            records.append(record)
+            self._write_unit(record, plan.known.get(i), module, i, priority, changes)
+        index.put_file(
+            FileRecord(
+                plan.file_id, work.root, path, module.language, plan.parsed.stat, module.digest, module.lines,
+                module.skipped, module.errors, tuple(ids),
+            )
+        )  # fmt: skip
+        facts = Facts(module.package, module.references, module.bindings)
+        index.put_facts(plan.file_id, facts)
+        self._touch(
+            work.root,
+            index.set_defines(
+                work.root, plan.file_id, definitions(path, plan.file_id, facts, records, module.language)
+            ),
+        )
+        index.enqueue(Stage.RESOLVE, plan.file_id)
+        self.changed_files[plan.file_id] = work.urgent
+        self.outcome.files += 1
+        self.outcome.changes += len(changes)
+        index.journal(changes)
+
+    def _write_unit(
+        self,
+        record: UnitRecord,
+        old: UnitRecord | None,
+        module: Module,
+        i: int,
+        priority: int,
+        changes: list[UnitChange],
+    ) -> None:
+        index = self.index
+        if old == record:
+            if index.words(record.id) != module.words[i]:
+                index.put_words(record.id, module.words[i])
+            return
+        index.put_unit(record)
+        index.put_words(record.id, module.words[i])
+        if old is None:
+            changes.append(_change("added", record, face=True))
+            self.candidates.add(record.id, "initial", name_of(record), 0, priority)
+            return
+        face = old.unit.face != record.unit.face
+        if old.path != record.path or old.unit.qualname != record.unit.qualname:
+            changes.append(_change("moved", record, face=face, origin=f"{old.path}:{old.unit.qualname}"))
+        elif face or old.unit.own != record.unit.own:
+            changes.append(_change("modified", record, face=face))
+        if old.unit.own != record.unit.own:
+            self.candidates.add(record.id, "content", name_of(record), 0, min(priority, CHANGED))
+        if face:
+            self.candidates.face_changed(record)
+
+    def _delete(self, record: UnitRecord) -> None:
+        # Those that referred to it are resolved again by the keys that it defined.
+        self.candidates.deleted(record)
+        self.index.delete_unit(record.id)
+        self.outcome.settled.append(record.id)
+        self.outcome.changes += 1
+        self.index.journal([_change("deleted", record, face=True)])
+
+    def _touch(self, root: int, keys: set[bytes]) -> None:
+        """Keys that gained or lost a definition: whoever tried them is resolved again."""
+        for key in keys:
+            for file_id in self.index.waiting(root, key):
+                self.index.enqueue(Stage.RESOLVE, file_id)
+
+
+@dataclass(slots=True)
+class _Plan:
+    parsed: ParsedFile
+    file_id: int
+    known: dict[int, UnitRecord]  # index in module.units -> the record that it was before
+    gone: list[UnitRecord]
+    is_new: bool
+
+
+def _change(change: str, record: UnitRecord, *, face: bool, origin: str = "") -> UnitChange:
+    u = record.unit
+    return UnitChange(change, record.root, record.id, record.path, u.kind, u.qualname, u.ordinal, face, origin)

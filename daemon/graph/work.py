@@ -1,0 +1,63 @@
+"""What goes into a step of the engine, and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from codegraphd.store.records import Module, Stat
+
+# Order in which the model gets units; the payload of Stage.EMBED.
+NOW, CHANGED, NEW, IDLE = 0, 1, 2, 3
+
+_LEVELS = ("initial", "content", "symbol", "semantic", "project", "model")
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFile:
+    """A file as it was read: what `apply` takes in."""
+
+    path: str
+    stat: Stat
+    module: Module
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one step is to take in for one root. `leaving`: digest -> paths that are about to go, for moves of files."""
+
+    root: int
+    parsed: Sequence[ParsedFile] = ()
+    gone: Sequence[str] = ()
+    touched: Sequence[tuple[str, Stat]] = ()  # same bytes under a new stat
+    leaving: Mapping[bytes, Sequence[str]] = field(default_factory=dict)
+    anew: bool = False  # equal bytes are taken in again too: a reindex
+    urgent: bool = False  # an edit that somebody waits for: its units go to the model first
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    max_cascade_depth: int = 3
+    max_cascade_units: int = 2000
+    faces: bool = False  # whether units have a context input
+    own_weight: float = 0.7  # of the own input in the unit's vector; the context input has the rest
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a step did: counters to add up, and what the caller has to know."""
+
+    clock: int = 0
+    files: int = 0
+    changes: int = 0
+    early_cutoffs: int = 0
+    levels: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_LEVELS, 0))
+    truncated: int = 0
+    max_depth: int = 0
+    hits: int = 0
+    misses: int = 0
+    embed: list[tuple[int, int, int]] = field(default_factory=list)  # (unit id, root, priority): queued for the model
+    settled: list[int] = field(default_factory=list)  # unit ids that need the model no more: gone, or vector attached
+    attached: int = 0
+    more: bool = False  # work lists are not empty
+    n_resolved: int = 0
