@@ -148,7 +148,12 @@ def test_the_delta_says_what_the_indexes_must_do(bench: Any, make: Any) -> None:
     other = replace(moved, unit=replace(moved.unit, kind="class"))
     check(lambda txn: txn.put_unit(other), {a}, set(), {a})  # both indexes filter by kind
     check(lambda txn: txn.attach(a, None), set(), set(), {a})
-    check(lambda txn: (txn.attach(b, vector), txn.delete_unit(b)), set(), {b}, set())
+    check(
+        lambda txn: (txn.attach(b, vector), txn.put_words(b, Words("g", "n", "")), txn.delete_unit(b)),
+        set(),
+        {b},
+        set(),
+    )
     record = bench.ask(lambda s: s.unit(c))
     check(
         lambda txn: (txn.delete_unit(c), txn.put_unit(record), txn.put_words(c, Words("h", "", ""))), {c}, set(), set()
