@@ -23,6 +23,7 @@ MAX_REFERENCES = 2_000  # of one unit; tables of data call one constructor 50,00
 MAX_SPAN = 200  # bytes of a name with what stands before it
 
 _NAME = re.compile(r"[#~]?[A-Za-z_$\x80-\xff][\w$\x80-\xff]*", re.ASCII)
+_DOTTED = re.compile(rf"{_NAME.pattern}(?:\.{_NAME.pattern})*", re.ASCII)
 _SEPARATOR = re.compile(r"\s*(?:\?\.|!\.|\.|->|::)\s*(?:template\s+)?", re.ASCII)
 _TAIL = re.compile(r"([A-Za-z_$~\x80-\xff#][\w$\x80-\xff]*)\s*$", re.ASCII)
 _ARGUMENTS = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
@@ -64,6 +65,8 @@ def _drop(text: str) -> str:
 
 def plain(text: str) -> str:
     """A dotted name: every separator a dot. "" if the text is no such name."""
+    if _DOTTED.fullmatch(text):
+        return text
     text = _SEPARATOR.sub(".", text.removeprefix("global::").strip(" \t\r\n&*?")).strip(".")
     parts = text.split(".")
     return text if all(_NAME.fullmatch(part) for part in parts) else ""
@@ -248,6 +251,8 @@ def _spans(captures: Captures, source: Source) -> list[tuple[int, int, str]]:
 
 def _path_before(masked: str, start: int) -> int:
     """The length of the path that stands directly before a name: 3 for the `c` of `a::c`."""
+    if masked[start - 1] not in ":.":
+        return 0
     window = masked[max(0, start - MAX_SPAN) : start]
     found = _PATH_END.search(window)
     return 0 if found is None else len(found[0])
@@ -261,8 +266,9 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
             yield name, scope, ""
         return
     text = source.text[max(start, end - MAX_SPAN) : end]
-    if text.isidentifier():
-        yield text, "", ""
+    if _DOTTED.fullmatch(text):
+        scope, _, name = text.rpartition(".")
+        yield name, scope, ""
         return
     if text.startswith((".", "?.", "[")):  # C#: `a?.Load()` names the member alone
         if tail := _TAIL.search(text):
