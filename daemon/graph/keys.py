@@ -31,7 +31,7 @@ from codegraphd.store.records import Binding, Flag, UnitRecord
 
 # Tags of facts, above all ids. A value is below 2**63, as ids are.
 PLACE = 1  # (file id, path): the reader uses the path of the file behind an id
-CLASS = 2  # (file id, path, kind, package, flags, bases): the reader looks into the unit behind an id
+CLASS = 2  # (file id, path, kind, package, flags, bases, header): the reader looks into the unit behind an id
 NAMES = 3  # (file id, bindings): the reader follows imports
 _TAG_SHIFT = 61
 FACT_MIN = 1 << _TAG_SHIFT
@@ -85,7 +85,8 @@ def class_fact(record: UnitRecord, package: str) -> int:
     """Covers what may be read of a unit of another file, beside its name and qualified name, which are in the key."""
     unit = record.unit
     flags = unit.flags & (Flag.DECLARATION | Flag.EXPORTED | Flag.STATIC)
-    return fact(CLASS, record.file, record.path, unit.kind, package, int(flags), unit.bases)
+    header = unit.signature if unit.kind in CLASS_KINDS else ""
+    return fact(CLASS, record.file, record.path, unit.kind, package, int(flags), unit.bases, header)
 
 
 def is_class(record: UnitRecord) -> bool:

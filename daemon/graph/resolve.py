@@ -14,7 +14,6 @@ neither.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +39,7 @@ from codegraphd.daemon.graph.resolve_names import Names
 from codegraphd.daemon.graph.resolve_python import PythonRules
 from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Memo, Rules, Target, View
 from codegraphd.daemon.graph.resolve_rust import RustRules
+from codegraphd.daemon.graph.type_parameters import type_parameters
 from codegraphd.store.records import Binding, Edge, Facts, FileRecord, Reference, Strength, UnitRecord
 
 __all__ = ["Memo", "Resolution", "View", "definitions", "resolve"]
@@ -55,8 +55,6 @@ RULES: dict[str, Rules] = {
 }
 _SHARED = Memo()  # import lists by their digests: equal digests are equal lists, whatever index they come from
 _CRITICAL = frozenset({"inherit", "implement", "decorate", "declare", "contain"})
-_BRACKET = re.compile(r"[<\[]")
-_PARAMETER = re.compile(r"\s*(?:(?:const|in|out|typename|class)\b\s*|\.\.\.\s*)*([^\W\d]\w*)")
 _TYPES = frozenset({"inherit", "implement", "type", "instantiate"})
 # Where the header of a unit is looked up: outside of the unit.
 _HEADER = frozenset({"inherit", "implement", "decorate"})
@@ -162,6 +160,7 @@ class _Found:
             self._known[what] = target
         if target.units:
             kind = ref.kind
+            target = names.rules.narrow(names, ref, target)
             if names.rules.call_makes and kind in {"call", "instantiate"}:
                 kind = "instantiate" if target.has_members else "call"
             for unit_id in target.units:
@@ -206,35 +205,3 @@ class _Found:
             )
         mentions = {source: tuple(sorted(found)) for source, found in self._mentions.items()}
         return Resolution(edges, mentions, frozenset(self._names.keys))
-
-
-def type_parameters(signature: str, name: str) -> frozenset[str]:
-    """The type parameters that a signature declares: `Box<T extends A>`, `<K, V> void f()`, `impl<T>`, `f[T any]`."""
-    if "<" not in signature and "[" not in signature:
-        return frozenset()
-    for match in _BRACKET.finditer(signature):
-        before = signature[: match.start()].rstrip()
-        own = before.endswith(name) and not before[: -len(name)][-1:].isidentifier()
-        if own or (match[0] == "<" and (match.start() > len(before) or before.endswith(("impl", "template", "=")))):
-            return frozenset(_declared(signature, match.end()))
-        return frozenset()
-    return frozenset()
-
-
-def _declared(signature: str, at: int) -> Iterable[str]:
-    """The names at the head of each part of a bracket that was opened before `at`."""
-    depth, start = 0, at
-    for end in range(at, len(signature)):
-        char = signature[end]
-        if char == ">" and signature[end - 1] in "-=":  # an arrow
-            continue
-        if char in ",>]" and not depth:
-            if match := _PARAMETER.match(signature, start, end):
-                yield match[1]
-            if char != ",":
-                return
-            start = end + 1
-        elif char in "<[({":
-            depth += 1
-        elif char in ">])}":
-            depth -= 1

@@ -1,6 +1,10 @@
 # ruff: noqa: ARG002 - rules share their signatures; not every language needs every argument
 """Java and C#: types by their full dotted name, wherever the file that declares them lies.
 
+C#: `Box` and `Box<T>` are two types of one name, and one type may have parts in many files. A reference leads to the
+principal part, and that by "declare" edges to the others; which of the two types is meant is read off the signature of
+the referring unit where it is written there, else it is both.
+
 A module handle is the dotted name of a package or namespace.
 
 Keys of its own (`family` keeps the two languages apart):
@@ -14,6 +18,7 @@ Keys of its own (`family` keeps the two languages apart):
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from codegraphd.daemon.graph.keys import (
@@ -30,7 +35,8 @@ from codegraphd.daemon.graph.keys import (
 from codegraphd.daemon.graph.projects import is_project
 from codegraphd.daemon.graph.resolve_names import Names
 from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Rules, Target
-from codegraphd.store.records import Binding, Facts, UnitRecord
+from codegraphd.daemon.graph.type_parameters import type_parameters
+from codegraphd.store.records import Binding, Facts, Reference, UnitRecord
 
 
 def full_name(package: str, qualname: str) -> str:
@@ -202,6 +208,35 @@ class CSharpRules(JavaRules):
             for base in part.unit.bases:
                 yield part, base
 
+    def narrow(self, names: Names, ref: Reference, target: Target) -> Target:
+        if len(target.units) < 2 or not target.has_members:
+            return target
+        known = [part for unit_id in target.units if (part := names.unit(unit_id)) is not None]
+        types = [part for part in known if part.unit.kind in CLASS_KINDS]
+        if len(types) < len(known) or not types:
+            return target
+        generic = [part for part in types if _is_generic(part)]
+        if 0 < len(generic) < len(types):
+            signature = names.units[ref.source].unit.signature if ref.source >= 0 else ""
+            written = {match[1] for match in re.finditer(rf"\b{re.escape(ref.name)}\b(<?)", signature)}
+            if written == {"<"}:
+                types = generic
+            elif written == {""}:
+                types = [part for part in types if not _is_generic(part)]
+        principals = {(part.unit.qualname, _is_generic(part)): part for part in sorted(types, key=_rank, reverse=True)}
+        return target._replace(units=tuple(sorted(part.id for part in principals.values())))
+
+    def extra_edges(self, names: Names) -> Iterator[tuple[int, int, str]]:
+        """From the principal part of a type to its others."""
+        for record in names.units:
+            if record.unit.kind not in CLASS_KINDS or " partial " not in f" {record.unit.signature} ":
+                continue
+            full = full_name(names.facts.package, record.unit.qualname)
+            parts = [names.unit(unit_id) for unit_id in self.type_named(names, full).units]
+            same = [p for p in parts if p is not None and _is_generic(p) == _is_generic(record)]
+            if min(same, key=_rank, default=record).id == record.id:
+                yield from ((record.id, part.id, "declare") for part in same if part.id != record.id)
+
     def qualified(self, names: Names, source: int, parts: Sequence[str]) -> Target:
         for space in _prefixes(self._space(names, source)):
             full = full_name(space, ".".join(parts))
@@ -228,6 +263,15 @@ class CSharpRules(JavaRules):
                 if target.units or target.modules:
                     return target
         return NOTHING
+
+
+def _is_generic(record: UnitRecord) -> bool:
+    return bool(type_parameters(record.unit.signature, record.unit.name))
+
+
+def _rank(record: UnitRecord) -> tuple[bool, int, tuple[str, str, str, int]]:
+    """The principal part of a type is the least: the one that names the bases, in the file of the shortest name."""
+    return (not record.unit.bases, len(record.path), record.key)
 
 
 def _is_global(binding: Binding) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from codegraphd.daemon.graph.keys import Pair
-from codegraphd.store.records import Binding, Facts, FileRecord, UnitRecord
+from codegraphd.store.records import Binding, Facts, FileRecord, Reference, UnitRecord
 
 if TYPE_CHECKING:
     from codegraphd.daemon.graph.resolve_names import Names
@@ -108,6 +108,10 @@ class Rules:
     def around(self, names: Names, record: UnitRecord, name: str) -> Target:
         """A name in the class of a method of this file that is written outside of its class."""
         return NOTHING
+
+    def narrow(self, names: Names, ref: Reference, target: Target) -> Target:
+        """Which of the units that a name denotes a reference means, as far as its own unit's signature tells."""
+        return target
 
     def visible(self, names: Names, source: int, name: str) -> Target:
         """A name that no scope inside of this file has."""

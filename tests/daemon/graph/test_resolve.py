@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from codegraphd.daemon.analysis.parse import parse
-from codegraphd.daemon.graph.resolve import type_parameters
+from codegraphd.daemon.graph.type_parameters import type_parameters
 
 CASES = Path(__file__).parents[2] / "data" / "resolve"
 
