@@ -178,6 +178,8 @@ class Changed(Params, frozen=True):
     def __post_init__(self) -> None:
         _inside(self.path)
         _inside(self.origin)
+        if os.path.normpath(self.path) == os.curdir:
+            raise ValueError("`path` is the workspace itself: name what changed in it")
         if self.kind == "moved" and self.origin is None:
             raise ValueError('`kind` "moved" needs `from`')
 

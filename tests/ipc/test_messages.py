@@ -111,6 +111,7 @@ def test_unknown_fields_are_refused_by_name(method: str) -> None:
         ("watch", {"root": ""}, "`$.root`"),
         ("changed", {"path": "..", "kind": "modified"}, "leaves the workspace"),
         ("changed", {"path": "a", "kind": "moved", "from": "a/../../b"}, "leaves the workspace"),
+        ("changed", {"path": "a/..", "kind": "modified"}, "the workspace itself"),
         ("explain", {"path": "../x", "line": 1}, "leaves the workspace"),
         ("symbols", {"path": ".."}, "leaves the workspace"),
         ("changed", {"path": "a", "kind": "moved"}, "needs `from`"),
