@@ -139,7 +139,7 @@ class _Step:
         self.candidates = Candidates(index, settings)
         self.applier = Applier(index, self.candidates, outcome)
         self._memo = Memo()
-        self._units: dict[int, UnitRecord | None] = {}
+        self._units = self.applier.units
 
     # --- resolve ------------------------------------------------------------------------------------------------------
 

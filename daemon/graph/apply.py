@@ -22,6 +22,7 @@ class Applier:
 
     def __init__(self, index: Index, candidates: Candidates, outcome: Outcome) -> None:
         self.index, self.candidates, self.outcome = index, candidates, outcome
+        self.units: dict[int, UnitRecord | None] = {}  # what it wrote and deleted: need not be read again in this step
         self.changed_files: dict[int, bool] = {}  # file id -> urgent
 
     def apply(self, work: Work) -> list[int]:
@@ -120,6 +121,7 @@ class Applier:
                 index.put_words(record.id, module.words[i])
             return
         index.put_unit(record)
+        self.units[record.id] = record
         index.put_words(record.id, module.words[i])
         if old is None:
             changes.append(_change("added", record, face=True))
@@ -139,6 +141,7 @@ class Applier:
         # Those that referred to it are resolved again by the keys that it defined.
         self.candidates.deleted(record)
         self.index.delete_unit(record.id)
+        self.units[record.id] = None
         self.outcome.settled.append(record.id)
         self.outcome.changes += 1
         self.index.journal([_change("deleted", record, face=True)])
