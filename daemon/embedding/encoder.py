@@ -23,22 +23,7 @@ from torch.nn import functional
 
 from codegraphd.daemon.embedding.models import ModelError, ModelInfo
 
-ARCHITECTURES = ("bert", "roberta")  # model_type of config.json
-_ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
-
-
-def can_encode(info: ModelInfo) -> bool:
-    """Whether this module knows the architecture; else transformers has to."""
-    if info.architecture not in ARCHITECTURES:
-        return False
-    with open(os.path.join(info.directory, "config.json"), encoding="utf-8") as file:
-        config = json.load(file)
-    return (
-        config.get("position_embedding_type", "absolute") == "absolute"
-        and config.get("hidden_act", "gelu") in _ACTIVATIONS
-        and not config.get("is_decoder")
-        and not config.get("add_cross_attention")
-    )
+_ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}  # models.ACTIVATIONS in torch's words
 
 
 def placement(device: str) -> tuple[int, int]:
@@ -250,5 +235,9 @@ class _Weights(Mapping[str, torch.Tensor]):
         """One product for the stacked weights of `names`."""
         weight = torch.cat([self[f"{name}.weight"] for name in names])
         bias = torch.cat([self[f"{name}.bias"] for name in names])
-        packs = self._device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        return (_PackedLinear if packs else _Linear)(weight, bias, approximation)
+        if self._device.type == "cpu":
+            try:
+                return _PackedLinear(weight, bias, approximation)
+            except RuntimeError:  # not built with oneDNN, or not for this type on this processor
+                pass
+        return _Linear(weight, bias, approximation)

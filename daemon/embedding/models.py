@@ -24,6 +24,8 @@ from codegraphd.store.records import digest
 HASHING = "hashing"
 DEFAULT = "all-MiniLM-L6-v2"
 FINGERPRINT_BYTES = 8
+FAMILY = ("bert", "roberta")  # model types that we run ourselves; all others take transformers
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json")
 
 
@@ -107,7 +109,7 @@ class ModelInfo:
     weights: tuple[str, ...]  # absolute paths of the safetensors files
     pooling: str  # first, mean, max
     prefixes: tuple[tuple[str, str], ...]  # (role, prefix)
-    architecture: str  # config.json's model_type: "bert", "roberta", …; "hashing"
+    architecture: str  # of FAMILY, "hashing", or "other": what only transformers knows
 
     def prefix(self, role: str) -> str:
         return dict(self.prefixes).get(role, "")
@@ -148,7 +150,7 @@ def resolve(name: str, cache_dir: str, max_tokens: int = 0) -> ModelInfo:
         weights=tuple(weights),
         pooling=pooling,
         prefixes=prefixes,
-        architecture=str(config.get("model_type", "")),
+        architecture=_architecture(config),
     )
 
 
@@ -187,6 +189,17 @@ def _known(name: str) -> Known | None:
             return known
     base = os.path.basename(folded)
     return next((known for known in KNOWN.values() if known.name.lower() == base), None) if base != folded else None
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    is_plain = (
+        config.get("model_type") in FAMILY
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and config.get("hidden_act", "gelu") in ACTIVATIONS
+        and not config.get("is_decoder")
+        and not config.get("add_cross_attention")
+    )
+    return str(config["model_type"]) if is_plain else "other"
 
 
 def _hub_snapshot(source: str) -> str | None:

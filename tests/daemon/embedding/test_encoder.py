@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib.util
 import inspect
 import json
 from collections.abc import Sequence
@@ -118,6 +119,25 @@ def test_minilm_is_faithful_on_other_devices(mini: tuple[ModelInfo, np.ndarray],
     assert overlap(rows, expect) >= 0.99
 
 
+def require(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec(engine) is None:
+        pytest.skip(f"{engine} is not installed here: it is an optional extra")
+    monkeypatch.setenv("CODEGRAPHD_ENGINE", engine)
+
+
+@pytest.mark.parametrize(("dtype", "cosine"), [("float32", 0.999999), ("bfloat16", 0.9999)])
+def test_minilm_is_faithful_in_openvino(
+    mini: tuple[ModelInfo, np.ndarray], dtype: str, cosine: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require("openvino", monkeypatch)
+    info, expect = mini
+    backend = open_backend(info, "cpu", dtype, str(tmp_path))
+    assert backend.name == "openvino"
+    rows = embed(info, backend, texts())
+    assert (rows * expect).sum(1).min() >= cosine
+    assert overlap(rows, expect) >= 0.99
+
+
 def test_a_device_that_is_not_there_is_refused(mini: tuple[ModelInfo, np.ndarray], tmp_path: Path) -> None:
     device = "mps" if torch.cuda.is_available() else "cuda"
     with pytest.raises(ModelError, match=f"device {device} was asked for"):
@@ -127,9 +147,9 @@ def test_a_device_that_is_not_there_is_refused(mini: tuple[ModelInfo, np.ndarray
 def test_auto_measures_once_for_a_processor(
     mini: tuple[ModelInfo, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "_race", lambda candidates, _: [2.0 - (c.dtype == "float32") for c in candidates])
+    monkeypatch.setattr(backends, "_trial", lambda backend, _: 2.0 - (backend.dtype == "float32"))
     assert open_backend(mini[0], "cpu", "auto", str(tmp_path)).dtype == "float32"
-    monkeypatch.setattr(backends, "_race", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(backends, "_trial", lambda *_: pytest.fail("measured again"))
     assert open_backend(mini[0], "cpu", "auto", str(tmp_path)).dtype == "float32"
 
 
@@ -223,8 +243,16 @@ def write_tiny(directory: Path, kind: str) -> Path:
 KINDS = ["codebert", "graphcodebert", "unixcoder", "sentence", "bert", "bert-tanh", "foreign"]
 
 
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_tiny_models_equal_transformers(tmp_path: Path, kind: str) -> None:
+def test_tiny_models_equal_transformers(
+    tmp_path: Path, kind: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(engine, monkeypatch)
+    if (kind, engine) == ("foreign", "openvino"):
+        with pytest.raises(ModelError, match="cannot run it"):
+            open_backend(resolve(str(write_tiny(tmp_path / kind, kind)), ""), "cpu", "auto", str(tmp_path))
+        return
     name = f"{kind}-base" if kind in {"codebert", "graphcodebert", "unixcoder"} else kind
     directory = write_tiny(tmp_path / name, kind)
     some = ["", "def f(x):\n    return x", "größer", *texts()[4:30]]
@@ -236,7 +264,7 @@ def test_tiny_models_equal_transformers(tmp_path: Path, kind: str) -> None:
             (directory / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": pooling}))
             info = resolve(str(directory), str(tmp_path))
             backend = open_backend(info, "cpu", "float32", str(tmp_path))
-            assert backend.name == ("transformers" if kind == "foreign" else "torch")
+            assert backend.name == ("transformers" if kind == "foreign" else engine)
             expect = torch.nn.functional.normalize(torch.stack([POOL[pooling](state) for state in states]), dim=1)
             assert np.abs(embed(info, backend, some, role) - expect.numpy()).max() < 2e-5
 
@@ -270,7 +298,10 @@ def test_fault_43_broken_weights_are_named(tmp_path: Path, damage: str) -> None:
         open_backend(info, "cpu", "float32", str(tmp_path))
 
 
-def test_a_query_may_run_between_two_layers(mini: tuple[ModelInfo, np.ndarray], tmp_path: Path) -> None:
+def test_a_query_may_run_between_two_layers(
+    mini: tuple[ModelInfo, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require("torch", monkeypatch)
     info, _ = mini
     backend = open_backend(info, "cpu", "float32", str(tmp_path))
     batch = [row for row, _ in open_tokens(info).encode(texts()[4:12])]
