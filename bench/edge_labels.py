@@ -1,6 +1,6 @@
 """Edges that were checked by hand, in languages for which there is no compiler's word at hand.
 
-    python bench/edge_labels.py CHECKOUTS [--sample LANGUAGE REPOSITORY N]
+    python -m bench.edge_labels CHECKOUTS [--sample LANGUAGE REPOSITORY N]
 
 CHECKOUTS holds a directory for each repository named in `bench/labels/*.tsv`, at the commit named there. Each line of
 a label file is an edge of a random sample of what resolution found when it was labelled: repository, commit, path,
