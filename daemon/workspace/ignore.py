@@ -13,6 +13,7 @@ for bytes: an ASCII string for itself, any other as its file-system encoding rea
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -175,7 +176,7 @@ class Ignore:
 
 
 def load_rules(path: str, *, ignore_case: bool = False) -> Rules | None:
-    """The rules of an ignore file; None where there is none to read.
+    """The rules of an ignore file; None where there is none to read. Raises OSError, see `read_regular`.
 
     git follows no symbolic link here, and neither do we; a fifo or a device of that name is left alone.
     """
@@ -184,11 +185,19 @@ def load_rules(path: str, *, ignore_case: bool = False) -> Rules | None:
 
 
 def read_regular(path: str, limit: int, *, follow: bool = False) -> bytes | None:
-    """The content of a regular file of at most `limit` bytes; None otherwise. Never blocks on a fifo or device."""
+    """The content of a regular file of at most `limit` bytes; None where there is none to be read by us.
+
+    Never blocks on a fifo or device. Raises OSError where the machine is in trouble (no descriptors left, an I/O
+    error): then it is not known whether there are rules, and nothing must be concluded.
+    """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags)
-    except (OSError, ValueError):
+    except ValueError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
+            raise
         return None
     try:
         found = os.fstat(descriptor)
@@ -198,8 +207,6 @@ def read_regular(path: str, limit: int, *, follow: bool = False) -> bytes | None
         while part := os.read(descriptor, 1 << 20):
             parts.append(part)
         return b"".join(parts)
-    except OSError:
-        return None
     finally:
         os.close(descriptor)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 # Changes made on another machine, or by the host of a virtual one, pass this kernel by.
 _NO_EVENTS: Final = frozenset({
@@ -28,24 +29,32 @@ def poll_interval(walk_s: float, idle_s: float) -> float:
     return min(MAX_INTERVAL, max(MIN_INTERVAL, walk_s / share))
 
 
-def silent_file_system(root: str, mounts: str | None = None) -> str | None:
-    """The type of the file system at or below `root` that sends no events for all changes; None: there is none.
+class Mount(NamedTuple):
+    place: str
+    kind: str  # "ext4", "nfs4", "fuse.sshfs"
+    device: str  # "254:0"
 
-    `mounts` is the content of /proc/self/mountinfo; by default it is read, and nothing is known where it is missing.
-    """
-    if mounts is None:
-        mounts = read_mounts()
-    root = root.rstrip("/") or "/"
-    holder, holder_type = "", ""
-    below: list[str] = []
+
+def mounts_of(root: str, mounts: str) -> tuple[Mount, ...]:
+    """The mount that holds `root`, and those below it. `mounts` is the content of /proc/self/mountinfo."""
+    lead = root.rstrip("/") + "/"
+    holder: Mount | None = None
+    below: list[Mount] = []
     for line in mounts.splitlines():
-        place, kind = _parse_mount(line)
-        if root == place or root.startswith(place.rstrip("/") + "/"):
-            if len(place) >= len(holder):  # a later mount at the same place hides the earlier one
-                holder, holder_type = place, kind
-        elif place.startswith(root.rstrip("/") + "/"):
-            below.append(kind)
-    return next((kind for kind in (holder_type, *below) if _is_silent(kind)), None)
+        mount = _parse_mount(line)
+        if mount is None:
+            continue
+        if lead.startswith(mount.place.rstrip("/") + "/"):
+            if holder is None or len(mount.place) >= len(holder.place):  # a later mount hides an earlier one
+                holder = mount
+        elif mount.place.startswith(lead):
+            below.append(mount)
+    return (*([holder] if holder else []), *below)
+
+
+def silent_file_system(mounts: Iterable[Mount]) -> str | None:
+    """The type of one that does not send events for all changes; None: there is none."""
+    return next((mount.kind for mount in mounts if mount.kind in _NO_EVENTS or mount.kind.startswith("fuse.")), None)
 
 
 def read_mounts() -> str:
@@ -68,14 +77,10 @@ def is_caseless(directory: str) -> bool:
     return (found.st_dev, found.st_ino) == (other.st_dev, other.st_ino)
 
 
-def _parse_mount(line: str) -> tuple[str, str]:
-    """(mount point, type) of a line of mountinfo; ("", "") where it has another form."""
+def _parse_mount(line: str) -> Mount | None:
+    """A line of mountinfo; None where it has another form."""
     before, separator, after = line.partition(" - ")
     fields = before.split(" ")
     if not separator or len(fields) < 6:
-        return "", ""
-    return _ESCAPE.sub(lambda m: chr(int(m[1], 8)), fields[4]), after.split(" ", 1)[0]
-
-
-def _is_silent(kind: str) -> bool:
-    return kind in _NO_EVENTS or kind.startswith("fuse.")
+        return None
+    return Mount(_ESCAPE.sub(lambda m: chr(int(m[1], 8)), fields[4]), after.split(" ", 1)[0], fields[2])

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from codegraphd.daemon.workspace.polling import poll_interval
+from codegraphd.daemon.workspace.polling import Mount, poll_interval
 from codegraphd.daemon.workspace.rules import WorkspaceRules
 from codegraphd.daemon.workspace.scan import REPORTED, ScanSettings
 from codegraphd.daemon.workspace.tree import Tree
@@ -33,6 +33,7 @@ _IDLE_HEARTBEAT_S: Final = 5.0
 _IDLE_AFTER_S: Final = 120.0
 _BACKOFF_S: Final = 0.5
 _MAX_BACKOFF_S: Final = 30.0
+_TRIES: Final = 3
 _QUIET_S: Final = 60.0  # without an overflow: the back-off starts anew
 
 
@@ -87,6 +88,7 @@ class Root:
         self.id, self.tree = root_id, tree
         self.state = "crawling"
         self.polled_because = ""  # "": events can be relied on
+        self.mounts: tuple[Mount, ...] = ()
         self.stream: Stream | None = None
         self.n_rescans = 0
         self._deliver, self._clock, self._settle_s = deliver, clock, settle_s
@@ -271,16 +273,25 @@ class Root:
     def _work(self, until: float) -> None:
         tree = self.tree
         begin = self._clock()
+        n_lost = 0
         while tree.has_work() and self.state != "missing":
             tree.work(until, enough=SLICE)
             if tree.gone:
                 self.check()
+                n_lost += 1
+                if n_lost > _TRIES:  # it comes and goes: have patience
+                    self.tree.stop_work()
+                    self.doubt()
             if tree.has_work() and tree.n_changes() >= SLICE:
                 self._hand_over(tree.take())
             if self._clock() >= until:
                 break
         self._crawl_s += self._clock() - begin
-        if tree.has_work() or self.state == "missing":
+        if self.state == "missing":
+            return
+        if tree.has_work():
+            if self._crawling and tree.n_changes():  # a save during a long crawl does not wait for its end
+                self._hand_over(tree.take())
             return
         complete = self._crawling
         if complete:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 import time
@@ -27,6 +28,7 @@ from codegraphd.daemon.workspace.ignore import Ignore
 from codegraphd.daemon.workspace.links import Links
 from codegraphd.daemon.workspace.rules import BESIDE, MARKERS, RULE_NAMES, WorkspaceRules
 from codegraphd.daemon.workspace.scan import (
+    NO_LANGUAGE,
     REPORTED,
     UNREADABLE_DIRECTORY,
     FileState,
@@ -39,6 +41,8 @@ from codegraphd.daemon.workspace.scan import (
 )
 from codegraphd.daemon.workspace.throttle import Throttle
 from codegraphd.store.records import FileChange, Stat
+
+log = logging.getLogger(__name__)
 
 _REREAD: Final = frozenset({".gitignore", ".git"})  # a change of these may change the rules of all that lies below
 _UNKNOWN: Final = -1 << 64  # a state that no signature equals
@@ -114,13 +118,16 @@ class Tree:
         """Somebody says that this path (relative to the root) has changed: it, and all below if it is a directory."""
         directory = self.top
         *above, last = path.split("/")
+        if not {"", ".", ".."}.isdisjoint((*above, last)):
+            return
         for name in above:
             child = directory.dirs.get(name)
             if child is None:
                 last = name
                 break
             directory = child
-        self.marks.mark(directory, os.fsencode(last))
+        with contextlib.suppress(UnicodeEncodeError):  # no file has such a name
+            self.marks.mark(directory, os.fsencode(last))
 
     def invalidate(self, changes: Iterable[FileChange]) -> None:
         """These were handed over in vain: hand them over again when they are next looked at."""
@@ -136,6 +143,10 @@ class Tree:
     def is_in_doubt(self) -> bool:
         """Events were lost, or tell too little of what was seen: all is to be listed again."""
         return self.marks.overflowed or self._links.is_incomplete
+
+    def stop_work(self) -> None:
+        """Give up listing; whoever does so sees to it that all is listed later."""
+        self._todo.clear()
 
     def has_work(self) -> bool:
         return bool(self._todo)
@@ -290,7 +301,11 @@ class Tree:
             if not again:
                 return
         path = prefix + name
-        reason = classify(path, f"{self.root}/{path}", found, self.settings)
+        try:
+            reason = classify(path, f"{self.root}/{path}", found, self.settings)
+        except Exception:
+            log.exception("%s: what kind of file this is cannot be told", path)
+            reason = NO_LANGUAGE
         state: FileState = reason or (~new if recent else new)
         if (same and self.reexamine and not reason) or (reason and state == old):
             return
@@ -340,6 +355,9 @@ class Tree:
         try:
             with os.scandir(path) as listing:
                 entries = list(listing)
+            names = {entry.name for entry in entries}
+            before = directory.ignore
+            ignore = self._rules_of(directory, prefix, path, names)
         except OSError as error:
             self._list_failed(directory, prefix, error)
             return
@@ -347,9 +365,6 @@ class Tree:
         if directory.unread:
             directory.unread = False
             self._count(UNREADABLE_DIRECTORY, -1)
-        names = {entry.name for entry in entries}
-        before = directory.ignore
-        ignore = self._rules_of(directory, prefix, path, names)
         same_rules = before is not None and before.levels == ignore.levels  # then what is known is not ignored
         directory.sealed = self.rules.is_sealed(prefix, names)
         seen: set[str] = set()
@@ -381,15 +396,19 @@ class Tree:
             self._drop(directory.dirs.pop(name), f"{prefix}{name}/")
 
     def _list_failed(self, directory: Directory, prefix: str, error: OSError) -> None:
-        if error.errno in (errno.EACCES, errno.EPERM) and directory is not self.top:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            if directory is self.top or not self._is_root_there():
+                self.gone = True
+            else:
+                self._empty(directory, prefix)  # the event at its parent says the rest
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            if directory is self.top:
+                self.gone = True
+                return
             self._empty(directory, prefix)
             if not directory.unread:
                 directory.unread = True
                 self._count(UNREADABLE_DIRECTORY, 1)
-        elif error.errno in (errno.ENOENT, errno.ENOTDIR) and directory is not self.top and self._is_root_there():
-            self._empty(directory, prefix)  # the event at its parent says the rest
-        elif directory is self.top or error.errno in (errno.ENOENT, errno.ENOTDIR):
-            self.gone = True
         else:
             self.troubled[directory] = error  # an I/O error, no descriptors left: what was known stays, try again
 

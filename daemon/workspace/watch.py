@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from codegraphd.daemon.workspace.inotify import Beacon, Inotify
-from codegraphd.daemon.workspace.polling import is_caseless, read_mounts, silent_file_system
+from codegraphd.daemon.workspace.polling import is_caseless, mounts_of, read_mounts, silent_file_system
 from codegraphd.daemon.workspace.root import Root, ScanResult, WatchStatistics
 from codegraphd.daemon.workspace.rules import WorkspaceRules
 from codegraphd.daemon.workspace.scan import ScanSettings
@@ -85,7 +85,6 @@ class Watcher:
         self._problem = ""
         self._next_attempt = 0.0
         self._next_tick, self._next_mounts = 0.0, 0.0
-        self._mounts = read_mounts()
         self._suspended = _suspended_s()
         self._open_inotify()
         self._thread = threading.Thread(target=self._run, name="scanner", daemon=True)
@@ -235,6 +234,7 @@ class Watcher:
         for root in self._roots.values():
             if root.stream is not None and not root.stream.is_alive():
                 self._open_stream(root)
+                root.polled_because = self._why_polled(root)
                 root.crawl()
         self._mind_mounts(now)
 
@@ -278,11 +278,12 @@ class Watcher:
         )
         tree.restore(known)
         root = Root(root_id, tree, self._listener, self._clock, settle_s=self._settle_s)
-        root.polled_because = self._why_polled(path)
+        root.mounts = mounts_of(path, read_mounts())
         if any(path == own or path.startswith(own + "/") for own in self._never):
             root.refuse("it lies inside of codegraphd's own directories")
         else:
             self._open_stream(root)
+        root.polled_because = self._why_polled(root)
         self._roots = {**self._roots, root_id: root}
 
     def _remove(self, root_id: int) -> None:
@@ -306,7 +307,7 @@ class Watcher:
         self._light_beacon()
         for root in self._roots.values():
             root.tree.watches = self._inotify
-            root.polled_because = self._why_polled(root.tree.root)
+            root.polled_because = self._why_polled(root)
             root.crawl()
 
     def _light_beacon(self) -> None:
@@ -346,24 +347,24 @@ class Watcher:
             root.polled_because = "no events"
 
     def _mind_mounts(self, now: float) -> None:
-        """Something was mounted or unmounted: perhaps over or below a root."""
+        """Something was mounted or unmounted over or below a root. Elsewhere, containers do so all the time."""
         if not _HAS_INOTIFY or now < self._next_mounts:
             return
         self._next_mounts = now + _MOUNTS_S
         mounts = read_mounts()
-        if mounts == self._mounts:
-            return
-        self._mounts = mounts
         for root in self._roots.values():
-            root.polled_because = self._why_polled(root.tree.root)
-            root.crawl()
+            found = mounts_of(root.tree.root, mounts)
+            if found != root.mounts:
+                root.mounts = found
+                root.polled_because = self._why_polled(root)
+                root.crawl()
 
-    def _why_polled(self, path: str) -> str:
+    def _why_polled(self, root: Root) -> str:
         if _HAS_INOTIFY and self._inotify is None:
             return "no inotify descriptor"
-        return silent_file_system(path, self._mounts) or (
-            "" if _HAS_INOTIFY or sys.platform == "darwin" else "no events"
-        )
+        if not _HAS_INOTIFY and root.stream is None:
+            return "no events on this platform"
+        return silent_file_system(root.mounts) or ""
 
     def _backend(self, root: Root) -> str:
         return "fsevents" if root.stream is not None else "inotify" if self._inotify is not None else "polling"

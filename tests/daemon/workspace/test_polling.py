@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codegraphd.daemon.workspace.polling import is_caseless, poll_interval, read_mounts, silent_file_system
+from codegraphd.daemon.workspace.polling import is_caseless, mounts_of, poll_interval, read_mounts, silent_file_system
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
@@ -35,12 +35,24 @@ a line that is none
     ],
 )
 def test_fault_18_file_systems_that_send_no_events(root: str, expect: str | None) -> None:
-    assert silent_file_system(root, MOUNTS) == expect
+    assert silent_file_system(mounts_of(root, MOUNTS)) == expect
 
 
 def test_the_mounts_of_this_machine_are_understood(tmp_path: Path) -> None:
     assert " - " in read_mounts()
-    assert silent_file_system(str(tmp_path)) is None
+    (holder, *_) = mounts_of(str(tmp_path), read_mounts())
+    assert str(tmp_path).startswith(holder.place)
+    assert silent_file_system(mounts_of(str(tmp_path), read_mounts())) is None
+
+
+def test_mounts_elsewhere_do_not_matter() -> None:
+    before = mounts_of("/home/me", MOUNTS)
+    assert (
+        mounts_of("/home/me", MOUNTS + "36 22 0:50 / /var/lib/docker/overlay2/x/merged rw - overlay overlay rw\n")
+        == before
+    )
+    assert mounts_of("/home/me", MOUNTS + "36 22 0:50 / /home/me/usb rw - vfat /dev/sdd1 rw\n") != before
+    assert mounts_of("/home/me", MOUNTS + "36 22 0:50 / /home rw - ext4 /dev/sdd1 rw\n") != before
 
 
 def test_polling_takes_a_small_share_of_a_core() -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -229,9 +230,32 @@ def test_a_hint_is_looked_at(lab: Lab) -> None:
     lab.watcher.changed(1, "new/deep/a.py")
     lab.wait_until(lambda: "new/deep/a.py" in lab.seen, "the hinted file")
     lab.write("b.py")
-    lab.watcher.changed(1, "nowhere/at/all.py")
+    for path in ("nowhere/at/all.py", "../outside.py", "a//b.py", "", "\0.py", "\ud800.py"):
+        lab.watcher.changed(1, path)
     lab.watcher.changed(1, "b.py")
     lab.wait_until(lambda: "b.py" in lab.seen, "the hinted file")
+
+
+def test_a_save_during_a_long_crawl_does_not_wait_for_its_end(lab: Lab) -> None:
+    for number in range(150):
+        lab.write(f"d{number}/m.py")
+    lab.start(settle_ms=0)
+    assert lab.watcher is not None
+    lab.sync()
+    lab.results.clear()
+    crawl = lab.watcher._roots[1].tree.work
+    slow = threading.Event()
+
+    def work(until: float, *, enough: int) -> None:
+        slow.wait(0.01)
+        crawl(0.0, enough=enough)  # one directory at a time
+
+    lab.watcher._roots[1].tree.work = work  # type: ignore[method-assign]
+    lab.watcher.rescan()
+    lab.write("d7/saved.py")
+    lab.wait_until(lambda: "d7/saved.py" in lab.seen, "the save")
+    assert not any(result.complete for result in lab.results)
+    lab.wait_until(lambda: any(result.complete for result in lab.results), "the end of the crawl")
 
 
 def test_a_barrier_without_a_root_covers_all_roots(lab: Lab) -> None:

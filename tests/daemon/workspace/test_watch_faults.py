@@ -310,9 +310,35 @@ def test_an_error_of_the_disk_costs_nothing_that_is_known(lab: Lab, monkeypatch:
     assert lab.statistics().problem == ""
 
 
+def test_rules_that_cannot_be_read_for_want_of_descriptors_stay_in_force(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.write(".gitignore", "gen/\n")
+    lab.write("gen/g.py")
+    lab.write("m.py")
+    lab.start()
+    real = os.open
+
+    def refuse(path: str, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith(".gitignore"):
+            raise OSError(errno.EMFILE, "too many open files")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert lab.watcher is not None
+    lab.watcher.rescan()
+    lab.sync()
+    assert lab.paths() == {"m.py"}
+    assert "could not be listed" in lab.statistics().problem
+    monkeypatch.undo()
+    lab.write("n.py")
+    lab.sync()
+    assert lab.paths() == {"m.py", "n.py"}
+    assert lab.statistics().problem == ""
+
+
 def test_fault_18_a_file_system_without_events_is_polled(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "_HAS_INOTIFY", False)
-    monkeypatch.setattr(watch_module, "silent_file_system", lambda path, mounts: "nfs4")
     lab.write("d/m.py")
     lab.start()
     assert lab.statistics().backend == "polling"
@@ -325,6 +351,21 @@ def test_fault_18_a_file_system_without_events_is_polled(lab: Lab, monkeypatch: 
     lab.sync()  # a forced walk
     assert {path: stat for path, (stat, _) in lab.seen.items()} == lab.on_disk()
     assert lab.statistics().rescans > 0
+
+
+def test_fault_18_a_mount_that_sends_no_events_is_noticed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "_MOUNTS_S", 0.0)
+    lab.start()
+    assert lab.statistics().backend == "inotify"
+    line = f"99 1 0:99 / {lab.root} rw - fuse.sshfs host:/x rw\n"
+    monkeypatch.setattr(watch_module, "read_mounts", lambda: line)
+    lab.wait_until(lambda: lab.statistics().backend == "polling", "the tick")
+    monkeypatch.setattr(Directory, "on_event", lambda self, event: None)
+    lab.write("quiet.py")
+    lab.wait_until(lambda: "quiet.py" in lab.seen, "the poll")
+    lab.write("quieter.py")
+    lab.sync()
+    assert lab.paths() == {"quiet.py", "quieter.py"}
 
 
 def test_fault_21_the_root_is_renamed_away_and_back(lab: Lab) -> None:
