@@ -166,7 +166,9 @@ def references_of(
     builtins = dialect.builtins - own_names
     definitions = {draft.node.byte_range for draft in drafts}
     found: dict[tuple[int, str, str, str], Reference] = {}
+    seen: set[tuple[int, str, str]] = set()
     counts: dict[int, int] = {}
+    readable = str if source.is_ascii else source.readable
     types_end = 0
     for start, end, kind in _spans(captures, source):
         if (start, end) in definitions:
@@ -180,7 +182,16 @@ def references_of(
         unit = places.of(start)
         if counts.get(unit, 0) >= MAX_REFERENCES:
             continue
-        for spelled, scope, shown in _named(source, start, end, kind, dialect):
+        text = source.text[max(start, end - MAX_SPAN) : end]
+        if _DOTTED.fullmatch(text):
+            if (unit, kind, text) in seen:
+                continue
+            seen.add((unit, kind, text))
+            before, _, last = text.rpartition(".")
+            named: Iterable[tuple[str, str, str]] = ((last, before, ""),)
+        else:
+            named = _named(source, start, end, kind, dialect)
+        for spelled, scope, shown in named:
             is_self = not scope and spelled in dialect.selves  # `cls(…)`, `Self { … }`
             name = types.owner(unit).rpartition(".")[2] if is_self else spelled
             if not name or (kind == "type" and (is_self or scope.partition(".")[0] in dialect.selves)):
@@ -199,18 +210,18 @@ def references_of(
             elif of == "call" and dialect.calls_make and _CLASS_NAME.match(name):
                 of = "instantiate"
             elif kind == "type" and not scope and (len(name) == 1 or (unit >= 0 and drafts[unit].name == name)):
-                continue
+                continue  # a type parameter by convention, or the unit itself
             key = (unit, of, name, scope)
             if key in found:
-                continue  # a type parameter by convention, or the unit itself
+                continue
             receiver = types.receiver(unit, scope) if scope and not shown and scope != UNKNOWN else shown
             counts[unit] = counts.get(unit, 0) + 1
             found[key] = Reference(
                 source=unit,
                 kind=of,
-                name=source.readable(name),
-                scope=source.readable(scope),
-                receiver=source.readable(receiver),
+                name=readable(name),
+                scope=readable(scope),
+                receiver=readable(receiver),
                 line=bisect_right(line_starts, start),
             )
     return list(found.values())
@@ -266,10 +277,6 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
             yield name, scope, ""
         return
     text = source.text[max(start, end - MAX_SPAN) : end]
-    if _DOTTED.fullmatch(text):
-        scope, _, name = text.rpartition(".")
-        yield name, scope, ""
-        return
     if text.startswith((".", "?.", "[")):  # C#: `a?.Load()` names the member alone
         if tail := _TAIL.search(text):
             head = _CONDITIONAL.search(source.text, max(0, start - MAX_SPAN), start)

@@ -38,7 +38,7 @@ def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
     starts = line_starts(raw)
     drafts = drafts_of(captures, source, dialect)
     drafts = _with_file_unit(drafts, captures, source, tree.root_node)
-    drafts = _with_parts(drafts, raw)
+    drafts = _with_parts(drafts, raw, starts)
     _export(drafts, captures, source, dialect)
     references = references_of(captures, drafts, source, dialect, starts)
     prints = Fingerprints(drafts, source, dialect)
@@ -104,11 +104,13 @@ def _with_file_unit(drafts: list[Draft], captures: Captures, source: Source, roo
     return [file, *drafts]
 
 
-def _with_parts(drafts: list[Draft], raw: bytes) -> list[Draft]:
+def _with_parts(drafts: list[Draft], raw: bytes, starts: Sequence[int]) -> list[Draft]:
     """Add the parts of long functions, tables and files, each after its unit; parents and children renumbered."""
     added: list[tuple[Draft, Draft]] = []
     for draft in drafts:
-        if draft.kind in CONTAINERS or draft.is_container or raw.count(b"\n", draft.start, draft.end) < parts.LONG:
+        if draft.kind in CONTAINERS or draft.is_container or draft.end - draft.start < parts.LONG:
+            continue
+        if bisect_right(starts, draft.end) - bisect_right(starts, draft.start) < parts.LONG:
             continue
         body = draft.node.child_by_field_name("body") or draft.node
         if draft.kind == "file" and len(draft.children) > 0:

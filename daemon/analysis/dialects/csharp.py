@@ -43,6 +43,8 @@ _TYPED = re.compile(
 _TEST = re.compile(
     r"\[\s*(?:\w+\s*:\s*)?(?:[\w.]+\.)?(?:Test|TestMethod|Fact|Theory|TestCase|DataTestMethod|Benchmark)\b"
 )
+_TARGET = re.compile(r"\[(\w+): ")  # of an attribute
+_OPERATOR = re.compile(r"\boperator (\S+) \(")
 _DIRECTIVE = re.compile(
     rb"^[ \t]*#[ \t]*(if|elif|else|endif|region|endregion|nullable|pragma|define|undef|warning|error|line)\b[^\r\n]*",
     re.MULTILINE,
@@ -185,7 +187,7 @@ def _imports(text: str) -> Sequence[Import]:
     target = match[4]
     while (shorter := _ARGUMENTS.sub("", target)) != target:
         target = shorter
-    module = re.sub(r"\s", "", target).replace("::", ".")
+    module = re.sub(r"\s", "", target).replace("::", ".").removeprefix("global.")
     if match[3]:
         above, _, member = module.rpartition(".")
         return [Import(match[3], above or module, member if above else "", is_exported)]
@@ -204,6 +206,11 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
     if not of or of in BUILTINS or of in KEYWORDS:
         return []
     return [(match[4], of)]
+
+
+def _tidy(signature: str) -> str:
+    signature = _TARGET.sub(r"[\1\0", signature).replace(": ", " : ").replace("\0", ": ")
+    return _OPERATOR.sub(r"operator \1(", signature).replace(" *", "* ").replace("*  ", "* ")
 
 
 def _package(masked: str) -> str:
@@ -226,6 +233,7 @@ DIALECTS = {
         is_doc=lambda comment: comment.startswith(("///", "/**")),
         imports=_imports,
         typed=_typed,
+        tidy=_tidy,
         package=_package,
         base_kind=base_kind,
         repairs=_repairs,

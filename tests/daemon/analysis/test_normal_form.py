@@ -48,7 +48,10 @@ WHOLE = [
     (language, source)
     for language in EXTENSIONS
     for source in case_sources(language)
-    if source.strip() and "\\\n" not in source and not parse(f"a.{EXTENSIONS[language]}", source.encode()).errors
+    if source.strip()
+    and "\\\n" not in source
+    and not (language == "csharp" and re.search(r"^\s*#", source, re.MULTILINE))  # a directive is a line
+    and not parse(f"a.{EXTENSIONS[language]}", source.encode()).errors
 ]
 
 
