@@ -82,14 +82,16 @@ class Client:
 
     def send(self, method: str, /, **params: Any) -> int:
         """Send a request without waiting; its msgid for `wait` or `cancel`."""
-        self._next_id += 1
-        self._waiting.add(self._next_id)
+        msgid = self._next_id + 1
         given = {name: value for name, value in params.items() if value is not None}
         if self._hello is not None and method in (known := self._hello.get("params") or {}):
             # A daemon older than we are refuses a field that it does not know; all that were added have defaults.
             given = {name: value for name, value in given.items() if name in known[method]}
-        self._write(encode_request(self._next_id, method, given))
-        return self._next_id
+        frame = encode_request(msgid, method, given)
+        self._next_id = msgid
+        self._waiting.add(msgid)
+        self._write(frame)
+        return msgid
 
     def wait(self, msgid: int, *, deadline: float | None = None) -> Any:
         """The result of a request that was sent; answers to others are kept until they are asked for."""

@@ -40,6 +40,7 @@ HALF_SENT_S: Final = 30.0  # a frame must be whole within this time of its first
 REFUSED: Final = 32  # connections over `limits.clients` that are still told why
 _HIGH_WATER, _LOW_WATER = MIB // 2, MIB // 8  # bytes given to the system and not taken by the client
 _AT_ONCE: Final = 64  # messages taken in one step of the loop
+MESSAGE_CHARS: Final = 2000  # of an error
 _SLICE: Final = MIB // 4
 _BREATH_BYTES: Final = MIB // 4  # encoded between two breaths of the loop: one to two milliseconds
 RESERVOIR: Final = 4096  # latest latencies kept
@@ -314,7 +315,7 @@ class Connection(asyncio.Protocol):
         if msgid < 0:
             log.debug("connection %d: a notification was refused: %s", self._id, message)
             return
-        self._write(encode_error(msgid, code, message))
+        self._write(encode_error(msgid, code, one_line(message)))
 
     # --- writing ---
 
@@ -391,3 +392,11 @@ class Connection(asyncio.Protocol):
         if self._half_sent is not None:
             self._half_sent.cancel()
         self._half_sent = asyncio.get_running_loop().call_later(HALF_SENT_S, self._transport.abort)
+
+
+def one_line(message: str) -> str:
+    """A message may quote what a client sent: without line breaks and control characters, and not without end."""
+    text = message if len(message) <= MESSAGE_CHARS else f"{message[:MESSAGE_CHARS]}…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or 0xDC80 <= ord(c) <= 0xDCFF else repr(c)[1:-1] for c in text)

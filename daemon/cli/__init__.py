@@ -59,5 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, code: int) -> int:
     sys.stdout.flush()
-    print(f"codegraphd: {message}", file=sys.stderr)
+    from codegraphd.daemon.cli.show import plain
+
+    print(f"codegraphd: {plain(message)}", file=sys.stderr)
     return code

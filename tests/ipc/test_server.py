@@ -200,6 +200,15 @@ def test_refusals_are_code_and_message(
         assert client.call("search", query="on", limit=1) == {"results": ["on"]}  # the connection goes on
 
 
+def test_errors_are_one_line(running: Running) -> None:
+    with running.client() as client:
+        with pytest.raises(RemoteError, match=r"^/a\\nb\\x1b\[31m\udcff is not watched$"):
+            client.call("watch", root="/a\nb\x1b[31m\udcff")
+        with pytest.raises(RemoteError) as refused:
+            client.call("watch", root="/" + "x" * 60_000)
+        assert len(refused.value.message) < 3000
+
+
 def test_errors_have_exactly_two_elements(running: Running) -> None:
     with running.raw() as sock:
         sock.sendall(encode_request(7, "nothing", {}))
