@@ -56,8 +56,8 @@ def plain_bytes(source: bytes) -> bytes:
 class Source:
     """One file's bytes, and where its comments and literals are.
 
-    `comments` and `literals` are sorted, disjoint, half-open byte spans. `documentation` are the comments and strings
-    that belong to a unit as its doc: they are masked like comments.
+    `comments` and `literals` are sorted, disjoint, half-open byte spans; `text` is the source as Latin-1, `masked` the
+    same with comments and literals replaced, doc strings being masked like comments.
     """
 
     def __init__(self, raw: bytes, atoms: Iterable[tuple[int, int, int]]) -> None:

@@ -26,7 +26,8 @@
 
 (call_expression function: [(identifier) (scoped_identifier) (field_expression)] @ref.call)
 (call_expression function: (generic_function function: (_) @ref.call))
-(token_tree (identifier) @ref.inner . (token_tree))
+(macro_invocation (token_tree (identifier) @ref.inner . (token_tree)))
+(token_tree (token_tree (identifier) @ref.inner . (token_tree)))
 (macro_invocation macro: [(identifier) (scoped_identifier)] @ref.call)
 (struct_expression name: [(type_identifier) (scoped_type_identifier)] @ref.instantiate)
 (struct_expression name: (generic_type_with_turbofish type: (_) @ref.instantiate))
