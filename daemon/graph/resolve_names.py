@@ -28,6 +28,7 @@ from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Memo, Rules
 from codegraphd.store.records import Binding, Facts, FileRecord, UnitRecord
 
 MAX_BASES = 64  # classes looked through for one inherited member: a bound for absurd hierarchies, cycles end by `seen`
+MAX_DEPTH = 50  # re-exports that lead to re-exports, bases that are found through bases
 _TYPE_HEAD = re.compile(r"[^\W\d][\w$]*(?:(?:\.|::)[^\W\d][\w$]*)*|\$[\w$]*")
 _SELVES = frozenset({"self", "this", "cls", "Self"})
 _SUPERS = frozenset({"super", "base", "parent"})
@@ -81,6 +82,7 @@ class Names:
         self._followed: dict[tuple[str, int, str, str, str], Target] = {}
         self._scopes: dict[tuple[int, str], Target] = {}
         self._members: dict[tuple[Target, str], Target] = {}
+        self._depth = 0
         self._projects: dict[str, Project | None] = {}
         self._packages: dict[str, str] = {}
         self.cache: dict[str, object] = {}  # for the rules: whatever they derive for this file alone
@@ -244,7 +246,12 @@ class Names:
         found = self._followed.get(at)
         if found is None:
             self._followed[at] = NOTHING
-            found = self._followed[at] = self.rules.follow(self, path, binding)
+            if self._depth < MAX_DEPTH:
+                self._depth += 1
+                found = self._followed[at] = self.rules.follow(self, path, binding)
+                self._depth -= 1
+            else:
+                found = NOTHING
         return found
 
     # --- members ------------------------------------------------------------------------------------------------------
@@ -302,13 +309,17 @@ class Names:
 
     def base(self, record: UnitRecord, base: str) -> Target:
         """What a name in the header of a class denotes, seen from where that class stands."""
+        if self._depth >= MAX_DEPTH:
+            return NOTHING
+        self._depth += 1
         head, *rest = type_parts(base)
         if record.id in self._index:
-            index = self._index[record.id]
-            return self.dotted(self.units[index].unit.parent, base)
-        target = self.rules.visible_from(self, record, head) if head else NOTHING
-        for name in rest:
-            target = self.member(target, name)
+            target = self.dotted(self.units[self._index[record.id]].unit.parent, base)
+        else:
+            target = self.rules.visible_from(self, record, head) if head else NOTHING
+            for name in rest:
+                target = self.member(target, name)
+        self._depth -= 1
         return target
 
     # --- names at a place in this file --------------------------------------------------------------------------------

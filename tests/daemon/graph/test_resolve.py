@@ -81,6 +81,24 @@ def test_a_name_that_appears_resolves_those_that_missed_it(world: Any) -> None:
     assert sorted(world.resolved) == ["a.py", "b.py"]
 
 
+@pytest.mark.parametrize(("length", "found"), [(40, True), (400, False)])
+def test_a_chain_of_reexports_ends_somewhere(length: int, found: bool, world: Any) -> None:
+    files = {f"m{n}.py": f"from m{n + 1} import f\n" for n in range(length)}
+    files |= {f"m{length}.py": "def f(): pass\n", "main.py": "from m0 import f\ndef main(): f()\n"}
+    for path, text in files.items():
+        world.put_module(path, parse(path, text.encode()), resolving=False)
+    world.resolve_all()
+    assert world.edges() == ({f"main.py:main -> m{length}.py:f call strong"} if found else set())
+
+
+def test_a_tower_of_nested_classes_that_inherit_from_those_around_them(world: Any) -> None:
+    depth = 150
+    lines = ["package p;", *(f"class C{n} extends C{max(n - 1, 0)} {{" for n in range(depth)), "void f() { g(); }"]
+    world.put_module("p/A.java", parse("p/A.java", "\n".join([*lines, "}" * depth]).encode()))
+    assert len(world.edges()) == depth - 1
+    assert world.mentions() >= {f"p/A.java:{'.'.join(f'C{n}' for n in range(depth))}.f ? g call"}
+
+
 @pytest.mark.parametrize(
     ("signature", "name", "expect"),
     [
