@@ -25,8 +25,12 @@ class Candidates:
 
     def add(self, unit: int, level: str, cause: str, depth: int, priority: int) -> None:
         known = self._causes.get(unit)
-        if known is None or (depth, priority) < (known[2], known[3]):
-            self._causes[unit] = (level, cause, depth, min(priority, known[3]) if known else priority)
+        if known is None:
+            self._causes[unit] = (level, cause, depth, priority)
+        elif depth < known[2]:
+            self._causes[unit] = (level, cause, depth, min(priority, known[3]))
+        elif priority < known[3]:
+            self._causes[unit] = (*known[:3], priority)
 
     def drop(self, unit: int) -> None:
         self._causes.pop(unit, None)

@@ -103,5 +103,5 @@ def names(lab: Any) -> set[str]:
 
 
 def test_there_are_cases() -> None:
-    assert len(CASES) >= 20
+    assert len(CASES) >= 120
     assert len({(stem, case.name) for stem, case in CASES}) == len(CASES)
