@@ -282,21 +282,23 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
             head = _CONDITIONAL.search(source.text, max(0, start - MAX_SPAN), start)
             yield tail[1], UNKNOWN if head is None else plain(head[1]) or UNKNOWN, ""
         return
-    if end - start <= MAX_SPAN and (dotted := plain(_INDEX.sub("", text) if kind == "call" else _drop(text))):
+    is_whole = end - start <= MAX_SPAN
+    if is_whole and "(" not in text and (dotted := plain(_INDEX.sub("", text) if kind == "call" else _drop(text))):
         scope, _, name = dotted.rpartition(".")
         yield name, scope, ""
         return
-    tail = _TAIL.search(text)
-    if tail is None:
+    at = max(text.rfind("."), text.rfind(">"), text.rfind(":")) + 1  # the last of `.`, `->`, `::`
+    name = text[at:].strip()
+    if at == 0 or not _NAME.fullmatch(name):
+        if tail := _TAIL.search(text):
+            yield tail[1], UNKNOWN, ""
         return
-    before = _SEPARATOR.sub(".", text[: tail.start()])[:-1] if end - start <= MAX_SPAN else ""
+    before = text[:at].rstrip(".>:-?! \n\t\r") if is_whole else ""
     if before in {"super()", "super"}:
-        yield tail[1], "super", ""
+        yield name, "super", ""
         return
-    made = _MADE.fullmatch(before)
-    is_new = dialect.calls_make or before.startswith("new")
-    is_class = made is not None and is_new and made[1].rpartition(".")[2][:1].isupper()
-    yield tail[1], UNKNOWN, made[1] if made is not None and is_class else ""
+    made = _MADE.fullmatch(before) if dialect.calls_make or before.startswith("new") else None
+    yield name, UNKNOWN, made[1] if made is not None and made[1].rpartition(".")[2][:1].isupper() else ""
 
 
 def bindings_of(
