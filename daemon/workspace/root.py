@@ -171,13 +171,13 @@ class Root:
             self.crawl()
         self._work(float("inf"))
 
-    def look_now(self, path: str) -> None:
-        """Somebody says that this path has changed: look at once."""
+    def look_now(self, path: str, *, thoroughly: bool = False) -> None:
+        """Somebody says that this path has changed: look at once. `thoroughly`: and hand over what is found."""
         if self.state == "missing":
             return
         self.tree.hint(path)
         self._flush(force=True)
-        self._work(self._clock() + WORK_S)
+        self._work(float("inf") if thoroughly else self._clock() + WORK_S)
 
     def doubt(self) -> None:
         """Something went wrong on our side: list everything again, but not again and again."""
@@ -281,6 +281,7 @@ class Root:
                 n_lost += 1
                 if n_lost > _TRIES:  # it comes and goes: have patience
                     self.tree.stop_work()
+                    self._crawling = False
                     self.doubt()
             if tree.has_work() and tree.n_changes() >= SLICE:
                 self._hand_over(tree.take())

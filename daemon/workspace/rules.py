@@ -120,18 +120,24 @@ _defaults: Final = Rules.from_lines(DEFAULTS.splitlines())
 
 
 class WorkspaceRules:
-    """The rules of one root. Belongs to one thread; `sources` are the rule files outside of the watched tree."""
+    """The rules of one root. Belongs to one thread.
+
+    It remembers what it read outside of the watched tree, so that `is_stale` can tell when that changes.
+    """
 
     def __init__(self, root: str, exclude: Iterable[str] = (), *, environment: Mapping[str, str] | None = None) -> None:
         self.root = root
-        self.sources: dict[str, tuple[int, int, int] | None] = {}  # path -> what its stat was when it was read
         self._environment = os.environ if environment is None else environment
         self._config = Rules.from_lines(exclude)
         self._fixed = tuple(Level(0, "", rules) for rules in (self._config, _defaults) if not rules.is_empty())
+        self._stats: dict[str, tuple[int, int, int] | None] = {}  # of every file outside that was asked for
+        self._repositories: dict[str, tuple[Repository, tuple[Rules | None, ...]]] = {}  # by top
+        self._above: dict[str, Rules | None] = {}  # .gitignore files above the root
 
     def top(self, names: Collection[str]) -> Ignore:
         """The rules for the entries of the root itself; `names` are all its entries. Reads anew what lies outside."""
-        self.sources.clear()
+        for remembered in (self._stats, self._repositories, self._above):
+            remembered.clear()
         repository = find_repository(self.root, self._environment)
         if repository is None:
             return self._with_own(Ignore(self._fixed), "", self.root, names)
@@ -142,9 +148,10 @@ class WorkspaceRules:
         ignore = self._begin(repository, 0, "/".join(rest) + "/")
         for i, name in enumerate(rest):
             file = os.path.join(place, ".gitignore")
-            self._note(file)
-            if found := load_rules(file, ignore_case=ignore.ignore_case):
-                ignore = self._above(ignore, Level(0, "/".join(rest[i:]) + "/", found))
+            self._stats[file] = _signature(file)
+            found = self._above[file] = load_rules(file, ignore_case=ignore.ignore_case)
+            if found is not None:
+                ignore = self._add(ignore, Level(0, "/".join(rest[i:]) + "/", found))
             place = os.path.join(place, name)
         return self._with_own(ignore, "", self.root, names)
 
@@ -181,31 +188,46 @@ class WorkspaceRules:
         return self._config.match(path, path.rpartition("/")[2], is_dir=True) is not False
 
     def is_stale(self) -> bool:
-        """Has a rule file outside of the watched tree changed since `top` or `enter` read it?"""
-        return any(_signature(path) != seen for path, seen in self.sources.items())
+        """Have rules changed outside of the watched tree since `top` and `enter` read them?
+
+        A few stats as a rule. git writes its configuration often, without changing what concerns us.
+        """
+        changed = {path: now for path, seen in self._stats.items() if (now := _signature(path)) != seen}
+        if not changed:
+            return False
+        for top, (repository, rules) in self._repositories.items():
+            again = repository_at(top, self._environment)
+            if again != repository or self._outside(again) != rules:
+                return True
+        fold = any(repository.ignore_case for repository, _ in self._repositories.values() if self._above)
+        if any(load_rules(file, ignore_case=fold) is not rules for file, rules in self._above.items()):
+            return True
+        self._stats.update(changed)
+        return False
 
     def _begin(self, repository: Repository, skip: int, lead: str) -> Ignore:
         """The chain at a repository's top: what is fixed, and git's files outside of the working tree."""
         for source in repository.sources:
-            self._note(source)
-        fold = repository.ignore_case
-        outside = [load_rules(os.path.realpath(file), ignore_case=fold) for file in repository.excludes]
+            self._stats[source] = _signature(source)
+        outside = self._outside(repository)
+        self._repositories[repository.top] = repository, outside
         levels = [Level(skip, lead, rules) for rules in outside if rules is not None]
-        return Ignore((*self._fixed, *levels), ignore_case=fold)
+        return Ignore((*self._fixed, *levels), ignore_case=repository.ignore_case)
+
+    def _outside(self, repository: Repository) -> tuple[Rules | None, ...]:
+        fold = repository.ignore_case
+        return tuple(load_rules(os.path.realpath(file), ignore_case=fold) for file in repository.excludes)
 
     def _with_own(self, ignore: Ignore, directory: str, path: str, names: Collection[str]) -> Ignore:
         if ".gitignore" not in names:
             return ignore
         own = load_rules(os.path.join(path, ".gitignore"), ignore_case=ignore.ignore_case)
-        return ignore if own is None else self._above(ignore, Level(len(directory), "", own))
+        return ignore if own is None else self._add(ignore, Level(len(directory), "", own))
 
-    def _above(self, ignore: Ignore, level: Level) -> Ignore:
+    def _add(self, ignore: Ignore, level: Level) -> Ignore:
         """The chain with one more level, right below what is fixed."""
         fixed = len(self._fixed)
         return Ignore((*ignore.levels[:fixed], level, *ignore.levels[fixed:]), ignore_case=ignore.ignore_case)
-
-    def _note(self, path: str) -> None:
-        self.sources[path] = _signature(path)
 
 
 def _signature(path: str) -> tuple[int, int, int] | None:

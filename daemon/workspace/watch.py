@@ -144,14 +144,24 @@ class Watcher:
 
         self._post(act)
 
-    def changed(self, root_id: int, path: str) -> None:
-        """A client says that this path, relative to the root, has changed: it is looked at without settling."""
+    def changed(self, root_id: int, path: str, callback: Callable[[], None] | None = None) -> None:
+        """A client says that this path, relative to the root, has changed: it is looked at without settling.
+
+        callback: called on the scanner's thread once what was found is handed to the listener. That costs one look,
+        where a barrier lists the whole root if its events cannot be relied on.
+        """
 
         def act() -> None:
             if (root := self._roots.get(root_id)) is not None:
-                root.look_now(path)
+                with self._guard(root):
+                    root.look_now(path, thoroughly=callback is not None)
+            if callback is not None:
+                _call(callback)
 
-        self._post(act)
+        if self._closing and callback is not None:
+            callback()
+        else:
+            self._post(act)
 
     def barrier(self, callback: Callable[[], None], root_id: int | None = None) -> None:
         """Call back, on the scanner's thread, once every change made before this call is handed to the listener.
@@ -266,6 +276,8 @@ class Watcher:
 
     def _add(self, root_id: int, path: str, known: list[tuple[str, Stat, str]], exclude: frozenset[str]) -> None:
         self._remove(root_id)
+        if self._closing:
+            return
         tree = Tree(
             path,
             WorkspaceRules(path, self._settings.exclude),
@@ -376,7 +388,8 @@ class Watcher:
         return [] if root is None else [root]
 
     def _end(self) -> None:
-        for root in self._roots.values():
+        roots, self._roots = self._roots, {}
+        for root in roots.values():
             root.close(at_once=True)
         inotify, self._inotify = self._inotify, None
         if inotify is not None:
@@ -386,6 +399,9 @@ class Watcher:
             waiting, self._barriers = list(self._barriers.values()), {}
         for _, callback, _ in waiting:
             _call(callback)
+        while self._commands:  # they may hold callbacks; nothing is watched any more
+            with self._guard():
+                self._commands.popleft()()
 
     @contextlib.contextmanager
     def _guard(self, root: Root | None = None) -> Iterator[None]:

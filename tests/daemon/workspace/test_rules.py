@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -236,15 +237,27 @@ def test_the_configuration_overrules_everything(tmp_path: Path) -> None:
     assert found(root, tmp_path, exclude) == kept
 
 
-def test_a_changed_rule_file_outside_of_the_root_is_noticed(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    git(tmp_path, "init", "-q", str(root), home=tmp_path)
+def test_fault_22_a_changed_rule_file_outside_of_the_root_is_noticed(tmp_path: Path) -> None:
+    root = tmp_path / "top/sub"
+    root.mkdir(parents=True)
+    git(root.parent, "init", "-q", home=tmp_path)
     rules = WorkspaceRules(str(root), environment=environment(tmp_path))
-    rules.top({".git"})
-    assert not rules.is_stale()
-    write(root / ".git/info/exclude", "x\n")
-    assert rules.is_stale()
-    rules.top({".git"})
-    assert not rules.is_stale()
-    write(tmp_path / "xdg/git/ignore", "y\n")
-    assert rules.is_stale()
+
+    def check(change: Callable[[], object], expect: bool) -> None:
+        change()
+        assert rules.is_stale() is expect
+        if expect:
+            rules.top(set())
+        assert not rules.is_stale()
+
+    rules.top(set())
+    check(lambda: None, False)
+    check(lambda: write(root.parent / ".git/info/exclude", "x\n"), True)
+    check(lambda: write(tmp_path / "xdg/git/ignore", "y\n"), True)
+    check(lambda: write(root.parent / ".gitignore", "z\n"), True)
+    check(lambda: os.utime(root.parent / ".gitignore", (1, 1)), False)
+    check(lambda: git(root.parent, "config", "branch.main.remote", "origin", home=tmp_path), False)
+    check(lambda: git(root.parent, "config", "core.ignoreCase", "true", home=tmp_path), True)
+    check(lambda: write(tmp_path / ".gitconfig", "[core]\n\texcludesFile = ~/mine\n"), True)
+    check(lambda: write(tmp_path / "mine", "w\n"), True)
+    check((root.parent / ".gitignore").unlink, True)

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from codegraphd.store.records import FileChange
 
 if TYPE_CHECKING:
     from conftest import Lab
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs inotify")
 
 
 def summary(changes: list[FileChange]) -> dict[str, str]:
@@ -234,6 +237,24 @@ def test_a_hint_is_looked_at(lab: Lab) -> None:
         lab.watcher.changed(1, path)
     lab.watcher.changed(1, "b.py")
     lab.wait_until(lambda: "b.py" in lab.seen, "the hinted file")
+
+
+def test_a_hint_with_a_callback_needs_no_barrier(lab: Lab) -> None:
+    lab.start(settle_ms=60_000)
+    assert lab.watcher is not None
+    lab.write("new/deep/a.py")
+    lab.write("new/b.py")
+    passed = threading.Event()
+    lab.watcher.changed(1, "new/deep/a.py", passed.set)
+    assert passed.wait(30)
+    assert lab.paths() == {"new/deep/a.py", "new/b.py"}
+    lab.stop()
+    calls: list[str] = []
+    watcher = lab.make_watcher()
+    watcher.changed(99, "unknown root", lambda: calls.append("unknown"))
+    watcher.close()
+    watcher.changed(1, "closed", lambda: calls.append("closed"))
+    assert calls == ["unknown", "closed"]
 
 
 def test_a_save_during_a_long_crawl_does_not_wait_for_its_end(lab: Lab) -> None:

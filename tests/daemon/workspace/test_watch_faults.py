@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from codegraphd.daemon.workspace.tree import Tree
 
 if TYPE_CHECKING:
     from conftest import Lab
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs inotify")
 
 N_QUEUE = 16_384  # the kernel's default for max_queued_events; a machine that has more makes the test say so
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import shutil
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ import pytest
 
 if TYPE_CHECKING:
     from conftest import Lab
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs inotify")
 
 DIRECTORIES = ["a", "b", "c", "d"]
 FILES = ["f.py", "g.py", "h.txt", "a", "b.py"]
