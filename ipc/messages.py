@@ -25,6 +25,7 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
 PathText = Annotated[str, Meta(min_length=1, max_length=65_536, pattern=r"\A[^\0]*\Z")]  # no NUL: the system takes none
 Text = Annotated[str, Meta(min_length=1)]
+Phrase = Annotated[str, Meta(min_length=1, max_length=65_536)]  # a question: as long as a pasted file, not as a book
 Cursor = str | None
 
 
@@ -55,7 +56,7 @@ class Unwatch(Params, frozen=True):
 
 
 class Search(Params, frozen=True):
-    query: Text
+    query: Phrase
     wait_ms: Count = 2500
     root: PathText | None = None
     limit: Positive = 10
@@ -106,7 +107,7 @@ class Clones(Params, frozen=True):
 class _Around(Params, frozen=True):
     path: PathText | None = None
     line: Positive | None = None
-    symbol: Text | None = None
+    symbol: Phrase | None = None
     depth: Positive = 3
     limit: Positive = 1000
     root: PathText | None = None
@@ -129,7 +130,7 @@ class Dependencies(_Around, frozen=True):
 
 
 class Symbols(Params, frozen=True):
-    pattern: str | None = None
+    pattern: Annotated[str, Meta(max_length=65_536)] | None = None
     path: PathText | None = None
     limit: Positive = 100
     root: PathText | None = None

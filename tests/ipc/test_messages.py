@@ -90,6 +90,7 @@ def test_unknown_fields_are_refused_by_name(method: str) -> None:
         ("search", {"query": "q", "limit": True}, "`$.limit`"),
         ("search", {"query": ""}, "`$.query`"),
         ("search", {"query": None}, "`$.query`"),
+        ("search", {"query": "x" * 65_537}, "65536"),
         (
             "search",
             {"query": "q", "mode": "semantical"},
