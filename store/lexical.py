@@ -78,6 +78,7 @@ class WordIndex:
         self._n_put = 0
         self._max_id = 0  # ids above were never put: nothing to delete for them
         self._is_sealed = False
+        self._digests = seals.Digests()
         self._is_in_memory = False  # the directory cannot be written
         self._retry_at = 0.0  # after a commit that failed
         self._n_failures = 0  # in a row
@@ -311,11 +312,12 @@ class WordIndex:
 
     def _open(self, snapshot: Snapshot) -> int | None:
         """Open the sealed index. The clock that it is valid for; None: there is none to be trusted."""
+        self._digests = seals.Digests()  # what is opened is read in full
         seal = seals.read(self._seal_path)
         if (seal.get("version"), seal.get("store")) != (_VERSION, snapshot.store_id):
             return None
         try:
-            if seal["files"] != seals.digests_in(self._path):
+            if seal["files"] != self._digests.of(self._path):
                 log.warning("%s: the word index is not as it was sealed", self._path)
                 return None
             index = tantivy.Index(self._schema, path=self._path, reuse=True)
@@ -390,7 +392,7 @@ class WordIndex:
                     "lengths": self._lengths, "put": self._n_put, "max_id": self._max_id,
                 }  # fmt: skip
             try:
-                seals.write(self._seal_path, seal | {"files": seals.digests_in(self._path)})
+                seals.write(self._seal_path, seal | {"files": self._digests.of(self._path)})
             except OSError as error:
                 log.warning("%s: the word index could not be sealed: %s", self.directory, error)
             self._is_sealed = True  # or tried: not again before the next change

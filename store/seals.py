@@ -54,5 +54,20 @@ def files_in(folder: str) -> list[tuple[str, int]]:
         return []
 
 
-def digests_in(folder: str) -> dict[str, str]:
-    return {name: digest_of(os.path.join(folder, name)) for name, _ in files_in(folder)}
+class Digests:
+    """The digests of a folder's files, remembered while size and time of a file stay: most are written once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[int, int, int], str]] = {}
+
+    def of(self, folder: str) -> dict[str, str]:
+        """By name. Raises OSError."""
+        found: dict[str, tuple[tuple[int, int, int], str]] = {}
+        for name, _ in files_in(folder):
+            path = os.path.join(folder, name)
+            there = os.stat(path)
+            stamp = (there.st_ino, there.st_size, there.st_mtime_ns)
+            known = self._known.get(name)
+            found[name] = known if known is not None and known[0] == stamp else (stamp, digest_of(path))
+        self._known = found
+        return {name: digest for name, (_, digest) in found.items()}

@@ -72,6 +72,26 @@ def test_a_change_is_seen_at_once(bench: Any, tmp_path: Any) -> None:
     index.close()
 
 
+def test_a_change_during_a_commit_is_not_lost(bench: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = opened(bench, tmp_path / "words")
+    a, b = bench.add_file("a.py", ["load", "save"])
+    put_all = index._put_all
+
+    def meanwhile(writer: Any, entries: Any) -> None:
+        put_all(writer, entries)
+        bench.do(lambda txn: (txn.put_words(a, Words("reload", "", "")), txn.delete_unit(b)))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(index, "_put_all", meanwhile)
+        assert index.commit() == 2
+    for n_waiting in (2, 0):
+        found = {name: {id_ for id_, _ in index.query([name], 5)} for name in ("load", "save", "reload")}
+        assert found == {"load": set(), "save": set(), "reload": {a}}
+        assert index.statistics()["pending"] == n_waiting
+        index.commit()
+    index.close()
+
+
 def test_names_weigh_more_than_bodies(bench: Any, tmp_path: Any) -> None:
     index = opened(bench, tmp_path / "words")
     (named,) = bench.add_file("a.py", ["retry"], words="do it all over and over")
