@@ -10,8 +10,10 @@ A module handle is the dotted name of a package or namespace.
 Keys of its own (`family` keeps the two languages apart):
   q family full      a type with its package and qualified name, "a.b.Outer.Inner"; in C# members of types too, as
                      those of a partial class lie in many files: unit ids, CLASS
-  ns family full     the files of a package or namespace: file ids; asked so that a name is not looked up in every
-                     package that is imported whole and is none of this root's
+  ns family full     the files of a package or namespace: file ids
+  t family name      types of that simple name, whatever their package: unit ids; and
+  s family name      files of packages whose last part is that name: file ids. Both are asked first: most names of a
+                     file are of no type of this root, and one miss then says what else each package in sight would
   gu directory       what imports namespaces for every file below (C#): `global using`, a *.csproj: file ids, PLACE
   gs path            the `global using`s of a source file: NAMES
 """
@@ -65,13 +67,19 @@ class JavaRules(Rules):
             yield name, record.id
             if is_type:
                 yield name, class_fact(record, facts.package)
+                yield key(f"t\0{self.family}\0{unit.name}"), record.id
         for space in spaces:
             yield key(f"ns\0{self.family}\0{space}"), file_id
+            yield key(f"s\0{self.family}\0{space.rpartition('.')[2]}"), file_id
 
     def type_named(self, names: Names, full: str) -> Target:
+        if not names.look(f"t\0{self.family}\0{full.rpartition('.')[2]}"):
+            return NOTHING
         return names.found(f"q\0{self.family}\0{full}")
 
     def is_space(self, names: Names, full: str) -> bool:
+        if not names.look(f"s\0{self.family}\0{full.rpartition('.')[2]}"):
+            return False
         return bool(names.look(f"ns\0{self.family}\0{full}"))
 
     def follow(self, names: Names, path: str, binding: Binding) -> Target:
@@ -188,7 +196,7 @@ class CSharpRules(JavaRules):
         full = full_name(names.package_of(record.path), record.unit.qualname)
         if record.unit.kind == "namespace":
             return self.module_member(names, full, name, set())
-        return self.type_named(names, f"{full}.{name}")
+        return names.found(f"q\0{self.family}\0{full}.{name}")
 
     def distinct(self, names: Names, units: Sequence[int]) -> Sequence[int]:
         """One of the parts of a class: its members and bases are those of all."""
