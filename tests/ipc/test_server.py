@@ -33,7 +33,7 @@ from codegraphd.ipc.errors import (
 )
 from codegraphd.ipc.frames import MIB, encode_notification, encode_request
 from codegraphd.ipc.listen import open_listener
-from codegraphd.ipc.messages import Params, Search, Subscribe, Sync, Watch, hello
+from codegraphd.ipc.messages import Params, Search, Subscribe, Symbols, Sync, Watch, hello
 from codegraphd.ipc.paths import Paths
 from codegraphd.ipc.server import ClientContext, Server
 
@@ -58,6 +58,8 @@ class Script:
         match params:
             case Search(query=query):
                 return await self._search(query, params.limit)
+            case Symbols(path=path):
+                return {"units": [path]}
             case Watch(root=root):
                 raise RequestError(NOT_WATCHED, f"{root} is not watched")
             case Subscribe():
@@ -528,7 +530,7 @@ def test_a_request_over_the_limit_is_told_to_the_client_that_sent_it(running: Ru
 def test_names_that_are_not_utf8_travel(running: Running) -> None:
     name = b"caf\xe9.py".decode("utf-8", "surrogateescape")
     with running.client() as client:
-        assert client.call("search", query=name, limit=1) == {"results": [name]}
+        assert client.call("symbols", path=name) == {"units": [name]}
 
 
 def test_closing_the_server_ends_clients_and_removes_the_socket(running: Running) -> None:
