@@ -221,6 +221,7 @@ class _Step:
         recipe = recipe_of(unit, quotes)
         if recipe == state.recipe and level != "model":
             outcome.early_cutoffs += 1
+            outcome.hits += state.attached == recipe  # asked for again, and known
             return False
         outcome.levels[level] += 1
         outcome.max_depth = max(outcome.max_depth, depth)

@@ -116,6 +116,8 @@ class Applier:
         changes: list[UnitChange],
     ) -> None:
         index = self.index
+        if old is not None and old.unit.own == record.unit.own and old.unit.face == record.unit.face:
+            self._look_up(old.id)
         if old == record:
             if index.words(record.id) != module.words[i]:
                 index.put_words(record.id, module.words[i])
@@ -136,6 +138,12 @@ class Applier:
             self.candidates.add(record.id, "content", name_of(record), 0, min(priority, CHANGED))
         if face:
             self.candidates.face_changed(record)
+
+    def _look_up(self, unit: int) -> None:
+        """A unit of a changed file that says what it said: its recipe is asked for, and is known where it has a vector."""
+        state = self.index.state(unit)
+        if state is not None and state.recipe is not None and state.attached == state.recipe:
+            self.outcome.hits += 1
 
     def _delete(self, record: UnitRecord) -> None:
         # Those that referred to it are resolved again by the keys that it defined.

@@ -1,143 +1,15 @@
-"""The lab: the real engine over a real store with real parsing, in one thread and with a model that counts.
-
-Its "model" gives every cache key a vector of its own, so what was embedded, and from which recipe, can be told apart.
-"""
+"""The lab as a fixture: see bench.lab."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from codegraphd.daemon.analysis.parse import parse
-from codegraphd.daemon.engine import Outcome, ParsedFile, Settings, Work, advance, attach
-from codegraphd.daemon.graph.index import Stage, recipe_inputs
-from codegraphd.daemon.verify import compare, vector_differences
-from codegraphd.store.env import Store
-from codegraphd.store.records import RootRecord, Stat
-from codegraphd.store.writer import Writer
-
-MODEL = b"counting"
-ROOT = 1
-
-
-def vector_of(key: bytes) -> Any:
-    """float32[32] of unit length that belongs to this key alone."""
-    seed = int.from_bytes(hashlib.sha256(key).digest()[:8], "little")
-    vector = np.random.default_rng(seed).standard_normal(32).astype(np.float32)
-    return vector / np.linalg.norm(vector)
-
-
-class Lab:
-    """A project in memory, its index in a store, and what the model was asked for."""
-
-    def __init__(self, directory: Path, settings: Settings) -> None:
-        self.directory, self.settings = directory, settings
-        self.sources: dict[str, bytes] = {}
-        self.n_stores = 0
-        self.store, self.writer = self._open("live")
-        self.asked: list[bytes] = []  # cache keys that the model computed, in order
-        self.embedded: set[str] = set()  # "path:qualname" of units with such a key, since the last `clear`
-        self.levels: dict[str, str] = {}  # of those units: why
-
-    def _open(self, name: str) -> tuple[Store, Writer]:
-        store = Store.open(str(self.directory / name), volatile=True)
-        writer = Writer(store)
-        writer.submit(lambda txn: txn.put_root(RootRecord(ROOT, "/lab"))).result()
-        return store, writer
-
-    def close(self) -> None:
-        self.writer.close()
-        self.store.close()
-
-    def reopen(self) -> None:
-        """A restart: everything but the store is forgotten."""
-        self.close()
-        self.store = Store.open(str(self.directory / "live"), volatile=True)
-        self.writer = Writer(self.store)
-
-    def edit(self, edits: Mapping[str, bytes | None], *, patience: int = 1_000_000) -> list[Outcome]:
-        """Change files (None: delete), index, and let the model work. `patience`: questions of `expired` that a step
-        may ask before its time is over; few of them cut the work into many steps."""
-        self.sources.update({path: source for path, source in edits.items() if source is not None})
-        for path in [path for path, source in edits.items() if source is None]:
-            self.sources.pop(path, None)
-        outcomes = self.index(edits, patience=patience)
-        self.embed()
-        return outcomes
-
-    def index(self, edits: Mapping[str, bytes | None], *, patience: int = 1_000_000) -> list[Outcome]:
-        gone = [path for path, source in edits.items() if source is None]
-        leaving: dict[bytes, list[str]] = {}
-        with self.store.snapshot() as view:
-            for path in gone:
-                if (file := view.file(ROOT, path)) is not None:
-                    leaving.setdefault(file.digest, []).append(path)
-        parsed = [
-            ParsedFile(path, stat_of(source), parse(path, source))
-            for path, source in edits.items()
-            if source is not None
-        ]
-        work = [Work(ROOT, parsed, gone, (), leaving)]
-        outcomes = [self._step(work, patience)]
-        while outcomes[-1].more:
-            outcomes.append(self._step([], patience))
-        return outcomes
-
-    def _step(self, work: list[Work], patience: int) -> Outcome:
-        def job(txn: Any) -> Outcome:
-            left = iter(range(patience))
-            return advance(txn, work, self.settings, MODEL, lambda: next(left, None) is None)
-
-        return self.writer.submit(job).result()
-
-    def embed(self) -> None:
-        """The model: everything that is queued."""
-        vectors: dict[bytes, Any] = {}
-        with self.store.snapshot() as view:
-            units = [unit for unit, _ in view.queued(Stage.EMBED)]
-            for unit_id in units:
-                state, unit = view.state(unit_id), view.unit(unit_id)
-                assert state is not None
-                assert state.recipe is not None
-                assert unit is not None
-                needed = [key for key in recipe_inputs(state.recipe) if not view.has_vector(MODEL, key)]
-                if needed:
-                    name = f"{unit.path}:{unit.unit.qualname}"
-                    self.embedded.add(name)
-                    self.levels[name] = state.reason.level if state.reason else ""
-                vectors.update({key: vector_of(key) for key in needed})
-        self.asked += vectors
-        if units:
-            self.writer.submit(lambda txn: attach(txn, self.settings, MODEL, vectors, units)).result()
-
-    def clear(self) -> None:
-        self.embedded.clear()
-        self.levels.clear()
-
-    def differences(self) -> list[str]:
-        """Of the index to one built from scratch, and of the attached vectors to those of the recipes."""
-        self.n_stores += 1
-        fresh = Lab.__new__(Lab)
-        fresh.directory, fresh.settings = self.directory, self.settings
-        fresh.store, fresh.writer = fresh._open(f"fresh{self.n_stores}")
-        try:
-            fresh.index(self.sources)
-            with self.store.snapshot() as live, fresh.store.snapshot() as view:
-                found = compare(live, view, ROOT)
-                found += vector_differences(live, ROOT, MODEL, self.settings)
-                return found + getattr(live, "check", list)()
-        finally:
-            fresh.close()
-
-
-def stat_of(source: bytes) -> Stat:
-    number = int.from_bytes(hashlib.sha256(source).digest()[:6], "little")
-    return Stat(len(source), number, number, 1)
+from bench.lab import Lab
+from codegraphd.daemon.engine import Settings
 
 
 @pytest.fixture

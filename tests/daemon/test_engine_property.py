@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from bench.lab import Lab
 from codegraphd.daemon.engine import Settings
 
 MODULES = ("a", "b", "pkg/__init__", "pkg/a", "pkg/c")
@@ -58,10 +65,8 @@ class Edits(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        from tests_lab import Lab  # the conftest's, handed over by the fixture below
-
         self.directory = tempfile.TemporaryDirectory()
-        self.lab: Any = Lab(Path(self.directory.name), Settings(faces=self.faces, max_cascade_units=3))
+        self.lab = Lab(Path(self.directory.name), Settings(faces=self.faces, max_cascade_units=3))
         self.asked_before = 0
 
     def teardown(self) -> None:
@@ -120,15 +125,7 @@ class EditsWithoutContext(Edits):
 
 
 @pytest.mark.parametrize("machine", [Edits, EditsWithoutContext])
-def test_any_edits_equal_a_fresh_build(machine: type[Edits], lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    import types
-
-    shared = types.ModuleType("tests_lab")
-    shared.Lab = type(lab)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tests_lab", shared)
-    from hypothesis.stateful import run_state_machine_as_test
-
+def test_any_edits_equal_a_fresh_build(machine: type[Edits]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
