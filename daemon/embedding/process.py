@@ -72,7 +72,8 @@ class Worker:
             self._send(Broken(f"model {load.info.name}: {type(error).__name__}: {error}"))
             return 3
         backend = self._backend
-        self._budget = min(load.batch_tokens, backend.group_tokens) or backend.group_tokens
+        # the configured bound is meant for a processor; a card is given what fills it
+        self._budget = min(load.batch_tokens, backend.group_tokens) if backend.device == "cpu" else backend.group_tokens
         for number in range(min(load.threads, backend.lanes)):
             threading.Thread(target=self._lane, name=f"lane-{number}", daemon=True).start()
         threading.Thread(target=self._tokenise, name="tokeniser", daemon=True).start()

@@ -215,7 +215,7 @@ class Embedder:
 
     def _spawn(self, spawn: Spawn) -> None:
         settings = self._settings
-        threads = settings.threads or _threads()
+        threads = settings.threads or default_threads()
         number = spawn.child
 
         def hear(frame: bytes) -> None:
@@ -270,7 +270,7 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _threads() -> int:
+def default_threads() -> int:
     """Half of the processors, and both of two: the process is nice, so it yields to whoever needs one."""
     try:
         available = len(os.sched_getaffinity(0))
