@@ -83,6 +83,7 @@ class Names:
         self._scopes: dict[tuple[int, str], Target] = {}
         self._members: dict[tuple[Target, str], Target] = {}
         self._depth = 0
+        self._bases: dict[int, list[int]] = {}
         self._projects: dict[str, Project | None] = {}
         self._packages: dict[str, str] = {}
         self.cache: dict[str, object] = {}  # for the rules: whatever they derive for this file alone
@@ -294,13 +295,21 @@ class Names:
                 if target.units or target.modules:
                     return target
             above = False
-            above_it: list[int] = []
-            for place, base in self.rules.bases(self, record):
-                fresh = [base_id for base_id in self.base(place, base).units if base_id not in seen]
-                seen.update(fresh)
-                above_it += sorted(fresh, key=self._order)
-            stack += reversed(above_it)
+            fresh = [base_id for base_id in self._bases_of(record) if base_id not in seen]
+            seen.update(fresh)
+            stack += reversed(fresh)
         return NOTHING
+
+    def _bases_of(self, record: UnitRecord) -> list[int]:
+        """The units that a class inherits from, in the order written; several of one name in that of their keys."""
+        found = self._bases.get(record.id)
+        if found is None:
+            self._bases[record.id] = []  # what is looked up for a base finds nothing through that base
+            found = []
+            for place, base in self.rules.bases(self, record):
+                found += sorted(self.base(place, base).units, key=self._order)
+            found = self._bases[record.id] = list(dict.fromkeys(found))
+        return found
 
     def _order(self, unit_id: int) -> tuple[str, str, str, int]:
         """Ids are opaque: what needs an order takes it from the keys of the units."""
