@@ -133,12 +133,15 @@ class WorkspaceRules:
         self._stats: dict[str, tuple[int, int, int] | None] = {}  # of every file outside that was asked for
         self._repositories: dict[str, tuple[Repository, tuple[Rules | None, ...]]] = {}  # by top
         self._above: dict[str, Rules | None] = {}  # .gitignore files above the root
+        self._begun: dict[str, None] = {}  # directories with a .git that is no repository, or not yet: `git init` runs
 
     def top(self, names: Collection[str]) -> Ignore:
         """The rules for the entries of the root itself; `names` are all its entries. Reads anew what lies outside."""
-        for remembered in (self._stats, self._repositories, self._above):
+        for remembered in (self._stats, self._repositories, self._above, self._begun):
             remembered.clear()
         repository = find_repository(self.root, self._environment)
+        if ".git" in names and (repository is None or repository.top != self.root):
+            self._begun[self.root] = None
         if repository is None:
             return self._with_own(Ignore(self._fixed), "", self.root, names)
         if repository.top == self.root:
@@ -160,8 +163,11 @@ class WorkspaceRules:
 
         `directory` is its path relative to the root, ending in "/"; `path` is absolute; `names` are all its entries.
         """
-        if ".git" in names and (repository := repository_at(path, self._environment)) is not None:
-            return self._with_own(self._begin(repository, len(directory), ""), directory, path, names)
+        if ".git" in names:
+            repository = repository_at(path, self._environment)
+            if repository is not None:
+                return self._with_own(self._begin(repository, len(directory), ""), directory, path, names)
+            self._begun[path] = None
         return self._with_own(parent, directory, path, names)
 
     def is_ignored(self, ignore: Ignore, directory: str, name: str, names: Collection[str] | None = None) -> bool:
@@ -192,6 +198,8 @@ class WorkspaceRules:
 
         A few stats as a rule. git writes its configuration often, without changing what concerns us.
         """
+        if any(repository_at(path, self._environment) is not None for path in self._begun):
+            return True
         changed = {path: now for path, seen in self._stats.items() if (now := _signature(path)) != seen}
         if not changed:
             return False

@@ -521,6 +521,32 @@ def test_fault_22_rules_outside_of_the_tree(lab: Lab, monkeypatch: pytest.Monkey
     assert lab.paths() == {"a.py", "b.py", "c.py"}
 
 
+def test_fault_22_a_repository_that_is_made_while_we_watch(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.git` is there before it is a repository, and what comes into it sends no event."""
+    monkeypatch.setenv("HOME", str(lab.base))
+    lab.write("a.py")
+    lab.write("sub/a.py")
+    lab.start()
+
+    def check(top: str, expect: set[str]) -> None:
+        (lab.root / top / ".git").mkdir()
+        lab.sync()
+        lab.write(f"{top}.git/info/exclude", "a.py\n")
+        lab.write(f"{top}.git/objects/x")
+        lab.write(f"{top}.git/HEAD", "ref: refs/heads/main\n")
+        lab.sync()
+        assert lab.paths() == expect
+
+    check("sub/", {"a.py"})
+    check("", set())
+    (lab.root / ".git/info/exclude").unlink()
+    lab.sync()
+    assert lab.paths() == {"a.py"}
+    shutil.rmtree(lab.root / "sub/.git")
+    lab.sync()
+    assert lab.paths() == {"a.py", "sub/a.py"}
+
+
 def test_fault_22_ignored_directories_are_never_read(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.write(".gitignore", "big/\n")
     for number in range(50):
