@@ -140,7 +140,7 @@ class Applier:
             self.candidates.face_changed(record)
 
     def _look_up(self, unit: int) -> None:
-        """A unit of a changed file that says what it said: its recipe is asked for, and is known where it has a vector."""
+        """A unit of a changed file that says what it said: its recipe is asked for, and known where it has a vector."""
         state = self.index.state(unit)
         if state is not None and state.recipe is not None and state.attached == state.recipe:
             self.outcome.hits += 1

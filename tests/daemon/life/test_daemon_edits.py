@@ -41,7 +41,7 @@ def test_a_workspace_is_indexed_and_found(home: Any) -> None:
     document = home.status()
     assert document["workspaces"][0]["state"] == "ready"
     assert document["workspaces"][0]["languages"] == {"python": 1, "markdown": 1}
-    assert document["model"]["embedded"] == document["store"]["elements"] == 4
+    assert document["model"]["embedded"] == document["store"]["vectors"] == 4
 
 
 def test_every_kind_of_edit_is_seen(home: Any) -> None:
@@ -59,7 +59,7 @@ def test_every_kind_of_edit_is_seen(home: Any) -> None:
     home.sync(semantic=True)
     assert home.names() == set()
     assert home.found("first") == []
-    assert home.status()["store"]["elements"] == 0
+    assert home.status()["store"]["vectors"] == 0
 
 
 def test_new_code_is_found_by_meaning_and_deleted_code_is_gone(home: Any) -> None:
@@ -110,7 +110,7 @@ def test_a_second_worktree_is_embedded_once(home: Any) -> None:
     home.call("sync", root=str(other), semantic=True)
     document = home.status()
     assert document["model"]["embedded"] == before
-    assert document["store"]["elements"] == 20
+    assert document["store"]["vectors"] == 20
 
 
 def test_verify_agrees_after_a_storm(home: Any) -> None:

@@ -33,7 +33,7 @@ def test_after_a_restart_nothing_is_embedded_again(home: Any) -> None:
     assert home.sync(semantic=True) == clock
     document = home.status()
     assert document["model"]["embedded"] == 0
-    assert document["store"]["elements"] == 12
+    assert document["store"]["vectors"] == 12
     assert document["workspaces"][0]["state"] == "ready"
 
 
@@ -63,7 +63,7 @@ def test_fault_26_kill_at_any_point_goes_on_from_the_last_commit(home: Any) -> N
     home.sync(semantic=True)
     assert home.names() == {f"f{i}" for i in range(60)}
     assert home.call("verify", root=str(home.workspace))["differences"] == []
-    assert home.status()["store"]["elements"] == 60
+    assert home.status()["store"]["vectors"] == 60
 
 
 def test_fault_51_children_end_with_a_killed_daemon(home: Any, wait_for: Callable[..., Any]) -> None:
@@ -205,7 +205,7 @@ def test_unwatch_drops_what_was_indexed(home: Any, wait_for: Callable[..., Any])
     home.watch()
     home.sync(semantic=True)
     home.call("unwatch", root=str(home.workspace))
-    wait_for(lambda: home.status()["store"]["elements"] == 0, "no vectors")
+    wait_for(lambda: home.status()["store"]["vectors"] == 0, "no vectors")
     assert home.status()["workspaces"] == []
     home.watch()
     home.sync(semantic=True)
