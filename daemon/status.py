@@ -141,9 +141,15 @@ def status_document(daemon: Daemon) -> dict[str, Any]:
 
 
 def _vector_figures(vectors: dict[str, Any]) -> dict[str, Any]:
-    figures = dict(vectors)
-    figures.setdefault("pca", None)
-    return figures
+    """`bytes_per_vector`: in memory, all of the index's structures counted. `pca`: none is fitted."""
+    elements = vectors["elements"]
+    return {
+        "vectors": elements,
+        "bytes_per_vector": round(vectors["bytes"] / elements, 1) if elements else None,
+        "dim": vectors["dim"],
+        "pca": None,
+        "index": {name: value for name, value in vectors.items() if name != "dim"},
+    }
 
 
 def _workspace(daemon: Daemon, view: Any, root: RootRecord) -> dict[str, Any]:
@@ -191,8 +197,8 @@ def _eta(daemon: Daemon, pending: int) -> float | None:
 
 
 def _problems(daemon: Daemon, model: dict[str, Any], workspaces: list[dict[str, Any]]) -> list[str]:
-    problems = list(daemon.problems)
-    for problem in (daemon.writer.problem, daemon.indexer.problem):
+    problems = [*daemon.problems, *daemon.config_problems]
+    for problem in (daemon.writer.problem, daemon.indexer.problem, daemon.memory_problem):
         if problem and problem not in problems:
             problems.append(problem)
     if model.get("error"):
