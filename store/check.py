@@ -1,7 +1,7 @@
 """Whether the store agrees with itself: every relation from both sides, every counter, every reference.
 
-For `validate()`, `doctor` and the tests. Reads everything: about three seconds for 20,000 units. What it finds is a
-fault of ours or of the disk, since `store.transaction` never leaves such a state behind.
+For `validate()`, `doctor` and the tests. Reads everything: 0.7 s for 20,000 units. What it finds is a fault of ours or
+of the disk, since `store.transaction` never leaves such a state behind.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from codegraphd.store.errors import StoreDamaged
 from codegraphd.store.records import (
     EDGE_KINDS,
     KINDS,
@@ -58,7 +59,17 @@ def _pack(value: object) -> bytes:
 
 
 def _unpack(raw: bytes) -> Any:
-    return msgpack.unpackb(raw, use_list=False, unicode_errors=_ERRORS, strict_map_key=False)
+    try:
+        return msgpack.unpackb(raw, use_list=False, unicode_errors=_ERRORS, strict_map_key=False)
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise StoreDamaged(f"a record of the store cannot be read: {error}") from error
+
+
+def _decompress(raw: bytes) -> bytes:
+    try:
+        return zlib.decompress(raw)
+    except zlib.error as error:
+        raise StoreDamaged(f"a record of the store cannot be read: {error}") from error
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -155,7 +166,7 @@ def encode_words(words: Words) -> bytes:
 
 
 def decode_words(raw: bytes) -> Words:
-    return Words(*_unpack(zlib.decompress(raw)))
+    return Words(*_unpack(_decompress(raw)))
 
 
 def encode_facts(facts: Facts) -> bytes:
@@ -165,7 +176,7 @@ def encode_facts(facts: Facts) -> bytes:
 
 
 def decode_facts(raw: bytes) -> Facts:
-    package, references, bindings = _unpack(zlib.decompress(raw))
+    package, references, bindings = _unpack(_decompress(raw))
     return Facts(
         package,
         tuple([Reference(source, EDGE_KINDS[kind], *rest) for source, kind, *rest in references]),
@@ -287,4 +298,4 @@ def deflate(value: object) -> bytes:
 
 
 def inflate(raw: bytes) -> Any:
-    return _unpack(zlib.decompress(raw))
+    return _unpack(_decompress(raw))

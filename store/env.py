@@ -64,6 +64,7 @@ class Store:
         self._expired: list[Any] = []  # transactions that nobody can reach any more
         self._writing = threading.Lock()
         self._stamp = trust.stamp_of(self._path)  # of the file after our own last write
+        self._seen: trust.Stamp | None = None  # by `tend`, the last time
         self._sealed: trust.Stamp | None = None
         with self.snapshot() as snapshot:
             raw = snapshot._txn.get(b"store id", db=tables.meta)
@@ -243,11 +244,13 @@ class Store:
             if self.read_only:
                 return None
             self._env.reader_check()
-            if self._sealed != there and not self._options[2]:
-                trust.seal(self._path, there, is_closed=False)
-                self._sealed = there
         finally:
             self._writing.release()
+        # Quiet since the last time. A commit that comes in between makes the seal stale, which is no harm.
+        if there == self._seen and there != self._sealed and not self._options[2]:
+            trust.seal(self._path, there, is_closed=False)
+            self._sealed = there
+        self._seen = there
         return None
 
     def compact(self) -> int:

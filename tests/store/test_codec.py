@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraphd.store import codec
+from codegraphd.store.errors import StoreDamaged
 from codegraphd.store.records import (
     EDGE_KINDS,
     KINDS,
@@ -167,3 +168,12 @@ def test_stored_lists_only_grow(now: tuple[str, ...], stored: str) -> None:
 def test_an_unknown_kind_is_a_broken_promise(make: Any) -> None:
     with pytest.raises(KeyError):
         codec.encode_unit(make.record(1, kind="no such kind"))
+
+
+@pytest.mark.parametrize("raw", [b"", b"junk", codec.encode_words(Words("a", "b", "c"))[:-3]])
+def test_fault_31_a_record_that_cannot_be_read_says_so(raw: bytes) -> None:
+    for decode in (codec.decode_words, codec.decode_facts):
+        with pytest.raises(StoreDamaged):
+            decode(raw)
+    with pytest.raises(StoreDamaged):
+        codec.decode_state(b"\xc1" + raw)

@@ -326,6 +326,16 @@ def test_fault_31_after_a_kill_the_pages_are_examined(tmp_path: Any, make: Any, 
         Store.open(path)
 
 
+def test_a_kill_in_a_quiet_moment_needs_no_examination(bench: Any) -> None:
+    bench.add_file("a.py", ["f"])
+    assert "sound" in (trust.examine(bench.store._path) or "")  # killed now, the pages would be walked
+    bench.store.tend()
+    bench.store.tend()
+    assert trust.examine(bench.store._path) is None
+    bench.add_file("b.py", ["f"])
+    assert "sound" in (trust.examine(bench.store._path) or "")
+
+
 def test_fault_31_a_copied_home_is_trusted(tmp_path: Any, make: Any) -> None:
     path = str(tmp_path / "db")
     closed_store(path, make)
