@@ -98,27 +98,27 @@ def _walk(
     out: list[Reached] = []
     steps: list[Step] = []
     level = list(dict.fromkeys(start))
+    level += neighbours.declared(level, direction, seen, steps)
+    standing = [(other, (int(Strength.CRITICAL), "declare")) for other in level if other not in seen]
     for distance in range(1, depth + 1):
-        best: dict[int, tuple[int, str]] = {}  # unit -> strength, kind
-        at = 0
-        while at < len(level):  # grows: what a declaration stands for is at the same distance
-            here, at = level[at], at + 1
+        best: dict[int, tuple[int, str]] = dict(standing)  # unit -> strength, kind
+        for here in level:
             for step in look(here):
                 steps.append(step)
                 other = step.target if direction == "out" else step.source
-                if other in seen:
-                    continue
-                if step.kind == "declare" and other not in best:
-                    level.append(other)
-                if other not in best or (step.strength, step.kind) > best[other]:
+                if other not in seen and (other not in best or (step.strength, step.kind) > best[other]):
                     best[other] = (step.strength, step.kind)
+        sure = [other for other, (strength, _) in best.items() if strength > Strength.WEAK]
+        for other in neighbours.declared(sure, direction, seen | set(best), steps):
+            best[other] = (int(Strength.CRITICAL), "declare")
+        looked, standing = set(level), []
         ordered = neighbours.ordered(best)
         truncated = neighbours.truncated or len(out) + len(ordered) > limit
         out += [Reached(other, distance, best[other][1], best[other][0]) for other in ordered[: limit - len(out)]]
         if len(out) >= limit:
             return out, truncated, steps
         seen.update(ordered)
-        level = [other for other in ordered if best[other][0] > Strength.WEAK and best[other][1] != "declare"]
+        level = [other for other in ordered if best[other][0] > Strength.WEAK and other not in looked]
         if not level:
             break
     return out, neighbours.truncated, steps
@@ -166,6 +166,23 @@ class _Neighbours:
             if kinds and source != unit_id:
                 strength = _strength(self._meant(unit.root, family, name, kinds[0]))
                 yield Step(source, unit_id, kinds[0], strength)
+
+    def declared(self, units: Sequence[int], direction: str, known: set[int], steps: list[Step]) -> list[int]:
+        """What those units declare or are declared by, and so on, less what is known; the edges go to `steps`."""
+        found: dict[int, None] = {}
+        queue = list(units)
+        for unit_id in queue:  # grows
+            if direction == "out":
+                edges = [Step(unit_id, e.target, e.kind, e.strength) for e in self._view.edges_out(unit_id)]
+            else:
+                edges = [Step(s, unit_id, kind, strength) for s, kind, strength in self._view.edges_in(unit_id)]
+            for step in edges:
+                other = step.target if direction == "out" else step.source
+                if step.kind == "declare" and other not in known and other not in found:
+                    found[other] = None
+                    steps.append(step)
+                    queue.append(other)
+        return list(found)
 
     def ordered(self, found: dict[int, tuple[int, str]]) -> list[int]:
         """Strongest first, then by place: ids are opaque."""

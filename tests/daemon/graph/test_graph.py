@@ -146,3 +146,19 @@ def test_neighbourhood_without_names_has_stored_edges_alone(make: Any, weak: boo
     view = view_of(make, {"a.py": "class A:\n    def only(self): pass\ndef f(x): x.only()\n"})
     found, _ = graph.neighbourhood(view, ids(view, "a.py:A.only"), "in", 3, 100, weak=weak)
     assert found.number_of_edges() == weak
+
+
+def test_a_declaration_stands_for_its_definition(make: Any) -> None:
+    files = {
+        "tool.h": "int run(int x);\n",
+        "tool.c": '#include "tool.h"\nint deep(void) { return 1; }\nint run(int x) { return deep(); }\n',
+        "main.c": '#include "tool.h"\nint main(void) { return run(1); }\n',
+    }
+    view = view_of(make, files)
+    check(view, "in", "tool.c:run", ["1 tool.h:run declare critical", "1 main.c:main call strong"])
+    check(
+        view,
+        "out",
+        "main.c:main",
+        ["1 tool.c:run declare critical", "1 tool.h:run call strong", "2 tool.c:deep call strong"],
+    )
