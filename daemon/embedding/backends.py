@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +27,7 @@ from codegraphd.store.records import digest
 
 
 class Backend(Protocol):
-    """A loaded model. `lanes` threads at most call it at the same time."""
+    """A loaded model. `lanes` threads, and one for queries, call it at the same time."""
 
     @property
     def name(self) -> str: ...
@@ -42,9 +42,8 @@ class Backend(Protocol):
         """How many tokens it should be given at once."""
         ...
 
-    def encode(self, batch: Sequence[Sequence[int]], between: Callable[[], None]) -> np.ndarray:
-        """Token ids, best of about equal length -> float32[n, dim], rows of length 1. `between` is called wherever
-        the work can be left for a moment: a query then goes first."""
+    def encode(self, batch: Sequence[Sequence[int]]) -> np.ndarray:
+        """Token ids, best of about equal length -> float32[n, dim], rows of length 1."""
         ...
 
 
@@ -98,7 +97,7 @@ def _on_accelerator(info: ModelInfo, device: str, dtype: str) -> Backend:
     if dtype == "auto" and device == "cuda":
         dtype = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     backend = _load("torch", info, device, "float32" if dtype == "auto" else dtype)
-    backend.encode([[2, 3]], _nothing)  # the first product shows whether the device works
+    backend.encode([[2, 3]])  # the first product shows whether the device works
     return backend
 
 
@@ -168,7 +167,7 @@ def _trial(backend: Backend, info: ModelInfo) -> float:
     best = float("inf")
     for turn in range(4):
         start = time.process_time()
-        backend.encode(batch, _nothing)
+        backend.encode(batch)
         if turn:  # the first lays out what the kernels need
             best = min(best, time.process_time() - start)
     return best
@@ -179,10 +178,6 @@ def _give_memory_back() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _circumstances(info: ModelInfo, choices: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,11 +69,8 @@ class Encoder:
         ]
 
     @torch.inference_mode()
-    def encode(self, batch: Sequence[Sequence[int]], between: Callable[[], None]) -> np.ndarray:
-        """Token ids, best of about the same length each -> float32[n, dim], every row of length 1.
-
-        `between` is called between layers: there a query can go first.
-        """
+    def encode(self, batch: Sequence[Sequence[int]]) -> np.ndarray:
+        """Token ids, best of about the same length each -> float32[n, dim], every row of length 1."""
         lengths = [len(ids) for ids in batch]
         flat = np.concatenate([np.asarray(ids, np.int64) for ids in batch])
         places = np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]) + self._first_position
@@ -83,7 +80,6 @@ class Encoder:
         shape = _Shape(lengths, self.device)
         for layer in self._layers:
             hidden = layer(hidden, shape)
-            between()
         rows = functional.normalize(self._pool(hidden.float(), shape), dim=1)
         return np.asarray(rows.cpu().numpy())
 

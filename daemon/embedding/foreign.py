@@ -5,7 +5,7 @@ Loading is offline, from safetensors, and without the model's own code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ class ForeignEncoder:
         from transformers.utils import logging
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         self.device, self.dtype = device, dtype
         self.lanes, self.group_tokens = placement(device)
         self._pooling = info.pooling
@@ -46,7 +47,7 @@ class ForeignEncoder:
         self._padding = int(getattr(config, "pad_token_id", None) or 0)
 
     @torch.inference_mode()
-    def encode(self, batch: Sequence[Sequence[int]], between: Callable[[], None]) -> np.ndarray:
+    def encode(self, batch: Sequence[Sequence[int]]) -> np.ndarray:
         """Token ids -> float32[n, dim], every row of length 1."""
         lengths = torch.tensor([len(ids) for ids in batch])
         longest = int(lengths.max())
@@ -59,5 +60,4 @@ class ForeignEncoder:
             pooled = hidden.masked_fill(~mask[:, :, None], -torch.inf).amax(1)
         else:
             pooled = (hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
-        between()
         return np.asarray(functional.normalize(pooled, dim=1).cpu().numpy())

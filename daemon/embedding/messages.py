@@ -21,6 +21,7 @@ class Load(msgspec.Struct, tag="load", frozen=True):
     dtype: str
     threads: int
     batch_tokens: int
+    nice: int  # of the threads for bulk work
     cache_dir: str
 
 

@@ -4,13 +4,16 @@ The main thread takes frames apart; the tokeniser thread turns the texts of bulk
 request ahead of the model; and one or more *lanes* run the model, each on one core. Lanes rather than threads inside
 of each product: they never wait for each other, so a core that another process takes costs that core and no more.
 
-A query does not wait for the group that is with the model: a lane answers it between two of its layers.
+Queries have a thread of their own. The others are nice and it is not, so that it takes a core from a lane at once: a
+query waits for nothing, neither for the group that is with the model nor for what else the machine does in the
+background.
 """
 
 from __future__ import annotations
 
 import collections
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +31,7 @@ from codegraphd.daemon.embedding.models import ModelError
 from codegraphd.daemon.embedding.packing import groups
 
 _TOKENISED_AT_ONCE = 32  # texts: the tokeniser holds on to a core for about 5 ms
+_PER_THREAD = sys.platform == "linux"  # where niceness is a thread's own; elsewhere the whole process is nice
 
 
 @dataclass(slots=True)
@@ -64,7 +68,7 @@ class Worker:
             self._info = load.info
             self._tokens: Tokeniser = open_tokens(load.info)
             self._backend: Backend = open_backend(load.info, load.device, load.dtype, load.cache_dir)
-            self._backend.encode([self._tokens.encode(["warm up"])[0][0]], _nothing)
+            self._backend.encode([self._tokens.encode(["warm up"])[0][0]])
         except ModelError as error:
             self._send(Broken(str(error)))
             return 3
@@ -74,9 +78,13 @@ class Worker:
         backend = self._backend
         # the configured bound is meant for a processor; a card is given what fills it
         self._budget = min(load.batch_tokens, backend.group_tokens) if backend.device == "cpu" else backend.group_tokens
+        self._nice = load.nice
+        if not _PER_THREAD:
+            os.nice(load.nice)
         for number in range(min(load.threads, backend.lanes)):
             threading.Thread(target=self._lane, name=f"lane-{number}", daemon=True).start()
         threading.Thread(target=self._tokenise, name="tokeniser", daemon=True).start()
+        threading.Thread(target=self._answer, name="queries", daemon=True).start()
         self._send(Loaded(backend.name, backend.device, backend.dtype, time.perf_counter() - start))
         self._read(frames)
         return 0
@@ -102,6 +110,7 @@ class Worker:
 
     def _tokenise(self) -> None:
         """The tokeniser thread: at most one request that no lane has begun waits behind it."""
+        self._be_nice()
         while True:
             with self._wake:
                 while not self._texts or len(self._ready) > 1:
@@ -124,17 +133,21 @@ class Worker:
                 self._ready.append(_Request(embed.id, ids, cuts, collections.deque(parts), len(parts), rows))
                 self._wake.notify_all()
 
-    # --- a lane
+    def _be_nice(self) -> None:
+        if _PER_THREAD:
+            os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + self._nice))
+
+    # --- bulk work
 
     def _lane(self) -> None:
+        """A lane's thread."""
+        self._be_nice()
         while True:
             with self._wake:
-                while not (self._asked or self._ready):
+                while not self._ready:
                     self._wake.wait()
-                taken = self._take() if self._ready else None
-            self._answer_queries()
-            if taken is not None:
-                self._advance(*taken)
+                taken = self._take()
+            self._advance(*taken)
 
     def _take(self) -> tuple[_Request, list[int]]:
         request = self._ready[0]
@@ -148,7 +161,7 @@ class Worker:
         """One group of a bulk request through the model."""
         self._send(Started(request.id))
         try:
-            rows = self._backend.encode([request.ids[i] for i in group], self._answer_queries)
+            rows = self._backend.encode([request.ids[i] for i in group])
         except Exception as error:  # whatever the model raises is this request's trouble
             with self._wake:
                 is_first = request.left > 0
@@ -168,14 +181,15 @@ class Worker:
             found = list(zip(request.ids, request.truncated, strict=True))
             self._send_vectors(request.id, request.rows, found)
 
-    def _answer_queries(self) -> None:
-        """The queries that wait now; those that come meanwhile wait for the next layer, so that bulk work goes on
-        under any number of them. Called between two layers too."""
-        for _ in range(len(self._asked)):
-            try:
+    # --- queries
+
+    def _answer(self) -> None:
+        """The queries' thread."""
+        while True:
+            with self._wake:
+                while not self._asked:
+                    self._wake.wait()
                 ask = self._asked.popleft()
-            except IndexError:  # another lane was quicker
-                return
             self._send(Started(ask.id))
             try:
                 prefix = self._info.prefix(ask.role)
@@ -187,7 +201,7 @@ class Worker:
     def _in_groups(self, ids: Sequence[list[int]]) -> np.ndarray:
         rows = np.empty((len(ids), self._info.dim), np.float32)
         for group in groups([len(row) for row in ids], self._budget):
-            rows[group] = self._backend.encode([ids[i] for i in group], _nothing)
+            rows[group] = self._backend.encode([ids[i] for i in group])
         return rows
 
     def _send_vectors(self, id_: int, rows: np.ndarray, found: Sequence[tuple[list[int], bool]]) -> None:
@@ -198,10 +212,6 @@ class Worker:
     def _send(self, message: Up) -> None:
         with self._sending:
             write_frame(self._outbox, messages.encode(message))
-
-
-def _nothing() -> None:
-    pass
 
 
 def main() -> None:

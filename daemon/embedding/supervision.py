@@ -152,7 +152,7 @@ class Limits:
 
     idle_s: float = 600.0  # 0: never unloaded
     load_s: float = 180.0
-    hang_s: float = 60.0  # without a word while there is work
+    hang_s: float = 120.0  # without a word while there is work; a slow machine under load needs seconds for a group
     batch_tokens: int = 2048
     least_tokens: int = 256  # a worker that was killed for its memory gets half of the tokens, down to this
     growth_bytes: int = 1 << 30  # above what it needed once it was loaded

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import logging
 import os
 import queue
 import threading
@@ -49,6 +50,8 @@ from codegraphd.store.records import Batch
 
 __all__ = ["Embedded", "Embedder", "Failed", "ModelState", "ModelUnavailableError"]
 
+log = logging.getLogger(__name__)
+
 PROCESS = "codegraphd.daemon.embedding.process"
 
 Listener = Callable[[Embedded | Failed | ModelState], None]
@@ -84,6 +87,7 @@ class Embedder:
         self._numbers = itertools.count(1)
         self._waits: collections.deque[float] = collections.deque(maxlen=512)  # seconds a query took, as seen from here
         self._child: Child | None = None
+        self._logged = ""  # the error that was logged last
         self._thread: threading.Thread | None = None
 
     @property
@@ -198,7 +202,7 @@ class Embedder:
                     assert self._child is not None
                     self._child.send(messages.encode(message))
                 case Tell(record):
-                    self._listener(record)
+                    self._tell(record)
                 case Answer(id_, rows):
                     future, asked = self._take(id_)
                     self._waits.append(time.monotonic() - asked)
@@ -208,6 +212,15 @@ class Embedder:
                     _resolve(future, error=TimeoutError(error) if is_late else ModelUnavailableError(error))
                 case _:
                     assert_never(action)
+
+    def _tell(self, record: Embedded | Failed | ModelState) -> None:
+        if isinstance(record, ModelState) and record.error and record.error != self._logged:
+            self._logged = record.error
+            log.warning("%s (%s)", record.error, record.state)
+        try:
+            self._listener(record)
+        except Exception:
+            log.exception("the listener failed on %s", type(record).__name__)
 
     def _take(self, id_: int) -> tuple[Future[np.ndarray], float]:
         with self._lock:
@@ -234,13 +247,15 @@ class Embedder:
                 name="embedding",
                 on_frame=hear,
                 on_exit=exited,
-                nice=self._nice,
+                nice=0,  # the process makes its own threads nice, less the one for queries
                 environment=_environment(),
             )
         except OSError as error:
             self._events.put(Exited(number, f"it cannot be started: {error}"))
             return
-        load = Load(spawn.model, settings.device, settings.dtype, threads, spawn.batch_tokens, self._cache_dir)
+        load = Load(
+            spawn.model, settings.device, settings.dtype, threads, spawn.batch_tokens, self._nice, self._cache_dir
+        )
         self._child.send(messages.encode(load))
 
     def _rss(self) -> int:

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,7 +51,7 @@ def embed(info: ModelInfo, backend: Backend, inputs: Sequence[str], role: str = 
     ids = [row for row, _ in open_tokens(info).encode([info.prefix(role) + text for text in inputs])]
     rows = np.empty((len(ids), info.dim), np.float32)
     for group in groups([len(row) for row in ids], 512):
-        rows[group] = backend.encode([ids[i] for i in group], lambda: None)
+        rows[group] = backend.encode([ids[i] for i in group])
     return rows
 
 
@@ -298,16 +299,15 @@ def test_fault_43_broken_weights_are_named(tmp_path: Path, damage: str) -> None:
         open_backend(info, "cpu", "float32", str(tmp_path))
 
 
-def test_a_query_may_run_between_two_layers(
-    mini: tuple[ModelInfo, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_lanes_do_not_disturb_each_other(
+    mini: tuple[ModelInfo, np.ndarray], engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    require("torch", monkeypatch)
+    require(engine, monkeypatch)
     info, _ = mini
     backend = open_backend(info, "cpu", "float32", str(tmp_path))
-    batch = [row for row, _ in open_tokens(info).encode(texts()[4:12])]
-    alone, expect = backend.encode(batch[:1], lambda: None), backend.encode(batch, lambda: None)
-    nested: list[np.ndarray] = []
-    rows = backend.encode(batch, lambda: nested.append(backend.encode(batch[:1], lambda: None)))
-    assert np.array_equal(rows, expect)
-    assert len(nested) == 6
-    assert all(np.array_equal(row, alone) for row in nested)
+    batches = [[row] for row, _ in open_tokens(info).encode(texts()[4:16])]
+    alone = [backend.encode(batch) for batch in batches]
+    with ThreadPoolExecutor(3) as lanes:
+        together = list(lanes.map(backend.encode, batches * 3))
+    assert all(np.array_equal(a, b) for a, b in zip(together, alone * 3, strict=True))

@@ -25,7 +25,7 @@ def test_hashed_vectors_depend_on_the_text_alone(texts: list[str]) -> None:
     info = resolve("hashing", "")
     tokens, backend = HashingTokens(info), HashingBackend(info)
     ids = [ids for ids, _ in tokens.encode(texts)]
-    together = backend.encode(ids, lambda: None)
-    alone = np.concatenate([backend.encode([row], lambda: None) for row in ids])
+    together = backend.encode(ids)
+    alone = np.concatenate([backend.encode([row]) for row in ids])
     assert np.array_equal(together, alone)
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)

@@ -150,6 +150,28 @@ def test_fault_40_a_query_goes_before_the_bulk(desk: Callable[..., Desk]) -> Non
     assert here.embedder.statistics()["embedded"] <= 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
+def test_bulk_threads_are_nice_and_that_of_queries_is_not(desk: Callable[..., Desk]) -> None:
+    here = desk(deadly=True)
+    here.embed(["x"])
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    threads = [int(name) for name in os.listdir(f"/proc/{here.pid()}/task")]
+    levels = sorted(os.getpriority(os.PRIO_PROCESS, thread) for thread in threads)
+    assert levels == [mine, mine, *[min(19, mine + 10)] * 3]  # reader and queries; tokeniser and two lanes
+
+
+def test_a_listener_that_fails_costs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def listen(record: object) -> None:
+        raise RuntimeError("no")
+
+    embedder = Embedder(Section(), str(tmp_path), listen)
+    embedder.start()
+    embedder.submit(batch(1, ["x"]))
+    assert embedder.query(["x"], timeout=30).result().shape == (1, 64)
+    embedder.close()
+    assert "the listener failed on ModelState" in caplog.text
+
+
 def test_a_query_that_cannot_be_answered_in_time(desk: Callable[..., Desk]) -> None:
     here = desk(deadly=True)
     here.embedder.query(["warm"], timeout=30).result()
