@@ -124,7 +124,9 @@ def launch(paths: Paths) -> Client:
         except services.ServiceError as error:
             note(f"the service could not be started ({error}): starting codegraphd directly")
     with contextlib.closing(_Spawned(paths)) as spawned:
-        return _wait_for(paths, spawned)
+        client = _wait_for(paths, spawned)
+        spawned.yield_to(client.hello()["pid"])
+        return client
 
 
 def _check_configuration(paths: Paths) -> Config:
@@ -161,6 +163,12 @@ class _Spawned:
 
     def exit_status(self) -> int | None:
         return self._process.poll()
+
+    def yield_to(self, pid: int) -> None:
+        """Another daemon was faster. Ours may be on its way up yet; were that one stopped now, ours would take over."""
+        if self._process.pid != pid:
+            self._process.kill()
+            self._process.wait()
 
     def last_words(self) -> str:
         """The last line that it wrote; "" when it said nothing."""

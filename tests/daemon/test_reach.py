@@ -117,6 +117,18 @@ def test_a_question_starts_the_daemon_once(home: Home) -> None:
         assert process.returncode == 0, err
         assert json.loads(out)["root"] == str(home.directory.parent / "ws")
     assert is_alive(home.pid())
+    assert home.run("stop").returncode == 0
+    assert processes_of(home) == []  # no other one is still on its way up, to take over now
+
+
+def processes_of(home: Home) -> list[str]:
+    """Command lines of the processes that were started for a home."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"CODEGRAPHD_HOME={home.directory}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
 
 
 def test_fault_32_a_second_daemon_says_who_runs_and_leaves(home: Home) -> None:
