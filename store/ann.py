@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from codegraphd.store.rows import HAMMING_ROWS, RowTable
 from codegraphd.store.snapshot import Snapshot
 
 GRAPH_ROWS: Final = 50_000
+SAVE_QUIET_S: Final = 60.0
 _SLICE = 256  # rows that the graph takes at once: 20 to 60 ms in which questions are answered without it
 _SAVE_SHARE = 0.02  # of changes since the last save: fewer are caught up from the journal
 _READ_ROWS = 4_096  # that are held twice while they are read
@@ -66,6 +68,7 @@ class VectorIndex:
         self._graph_lock = threading.Lock()  # held by whoever changes the graph
         self._waiting: dict[int, object] = {}  # unit -> token of its last change, not in the graph yet
         self._n_unsaved = 0
+        self._changed_at = 0.0
         self._wake = threading.Condition()
         self._is_closed = False
         self._thread: threading.Thread | None = None
@@ -111,6 +114,7 @@ class VectorIndex:
                 self._heard.append((clock, delta))
                 return
             self._take(clock, delta)
+            self._changed_at = time.monotonic()
             for table in self._tables.values():
                 table.sharpen()
         if self._waiting:
@@ -221,7 +225,7 @@ class VectorIndex:
                 pass
 
     def save(self) -> None:
-        """Save the graph if more than a fiftieth of it changed since the last time."""
+        """Save the graph if more than a fiftieth of it changed since the last time: 1.8 KB for each unit."""
         with self._graph_lock:
             graph = self._graph
             if graph is None or not len(graph) or self._n_unsaved <= _SAVE_SHARE * len(graph):
@@ -245,11 +249,22 @@ class VectorIndex:
         while True:
             with self._wake:
                 while not self._is_closed and not self._is_due():
-                    self._wake.wait()
+                    self._wake.wait(self._until_save())
+                    if self._until_save() == 0.0:
+                        break
                 if self._is_closed:
                     return
             self.settle()
-            self.save()
+            if self._until_save() == 0.0:
+                self.save()
+                self._changed_at = time.monotonic()  # not again at once, should it have failed
+
+    def _until_save(self) -> float | None:
+        """Seconds until the graph is to be saved: after a minute without changes. None: nothing to save."""
+        graph = self._graph
+        if graph is None or self._n_unsaved <= _SAVE_SHARE * len(graph):
+            return None
+        return max(0.0, self._changed_at + SAVE_QUIET_S - time.monotonic())
 
     def _is_due(self) -> bool:
         main = self._main()

@@ -73,7 +73,8 @@ class Snapshot:
 
     def roots(self) -> tuple[RootRecord, ...]:
         """Watched roots in order of their ids, without those that are being dropped."""
-        return tuple(root for root in self._all_roots() if root.id not in self.dropping())
+        dropping = self.dropping()
+        return tuple(root for root in self._all_roots() if root.id not in dropping)
 
     def dropping(self) -> frozenset[int]:
         """Roots whose removal was begun and has not ended: call `delete_root` again until it says True."""

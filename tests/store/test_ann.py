@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -261,8 +262,6 @@ def test_the_graph_keeps_to_its_memory(bench: Any, tmp_path: Any, make: Any) -> 
 
 
 def test_the_thread_builds_and_close_saves(bench: Any, tmp_path: Any, make: Any) -> None:
-    import time
-
     fill(bench, make, make.vectors(1_000, 32))
     index = VectorIndex(str(tmp_path / "v"), graph_rows=500)
     with bench.store.snapshot() as snapshot:
@@ -273,6 +272,31 @@ def test_the_thread_builds_and_close_saves(bench: Any, tmp_path: Any, make: Any)
         time.sleep(0.02)
     index.close()
     assert {"vectors.hnsw", "vectors.json"} <= set(os.listdir(tmp_path / "v"))
+
+
+def test_the_graph_is_saved_once_it_is_quiet(
+    bench: Any, tmp_path: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegraphd.store import ann
+
+    monkeypatch.setattr(ann, "SAVE_QUIET_S", 0.2)
+    index = VectorIndex(str(tmp_path / "v"), graph_rows=500)
+    bench.writer.add_listener(index.apply)
+    with bench.store.snapshot() as snapshot:
+        index.open_or_rebuild(snapshot)
+    fill(bench, make, make.vectors(700, 32))
+    seal = tmp_path / "v" / "vectors.json"
+    deadline = time.monotonic() + 60
+    while not (seal.exists() and json.loads(seal.read_text())["live"] == 700):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    written = seal.stat().st_mtime_ns
+    fill(bench, make, make.vectors(5, 32, seed=1))  # too few to write the whole again
+    time.sleep(0.6)
+    index.close()
+    assert seal.stat().st_mtime_ns == written
+    again = opened(bench, tmp_path / "v", graph_rows=500)
+    assert (again.statistics()["kind"], again.statistics()["waiting"]) == ("hnsw", 5)
 
 
 def test_questions_while_the_graph_grows(bench: Any, tmp_path: Any, make: Any) -> None:
