@@ -284,10 +284,12 @@ class Handlers:
         clock = await self._synced((root,), semantic=params.semantic, timeout_s=params.timeout_s)
         return {"clock": self._daemon.store.clock_text(clock)}
 
-    async def _synced(self, roots: Sequence[RootRecord], *, semantic: bool, timeout_s: float | None) -> int:
+    async def _synced(
+        self, roots: Sequence[RootRecord], *, semantic: bool, timeout_s: float | None, path: str | None = None
+    ) -> int:
         clock = 0
         for root in roots:
-            future = self._daemon.synced(root.id, semantic=semantic)
+            future = self._daemon.synced(root.id, semantic=semantic, path=path)
             try:
                 clock = await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
             except TimeoutError:
@@ -302,11 +304,10 @@ class Handlers:
         if params.kind == "opened":
             await asyncio.wrap_future(daemon.indexer.call(lambda: daemon.indexer.raise_file(root.id, path)))
             return {"clock": daemon.store.clock_text(daemon.indexer.clock)}
-        daemon.workspaces.watcher.changed(root.id, path)
         if params.origin is not None:
             former, from_path = daemon.workspaces.resolve(params.origin, None)
             daemon.workspaces.watcher.changed(former.id, from_path)
-        clock = await self._synced((root,), semantic=False, timeout_s=self._timeout())
+        clock = await self._synced((root,), semantic=False, timeout_s=self._timeout(), path=path)
         return {"clock": daemon.store.clock_text(clock)}
 
     async def _subscribe(self, params: messages.Subscribe, client: ClientContext) -> Any:

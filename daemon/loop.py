@@ -193,12 +193,19 @@ class Daemon:
 
     # --- for handlers -------------------------------------------------------------------------------------------------
 
-    def synced(self, root: int, *, semantic: bool) -> Future[int]:
-        """The clock, once every change made before this call is indexed (and embedded)."""
+    def synced(self, root: int, *, semantic: bool, path: str | None = None) -> Future[int]:
+        """The clock, once every change made before this call is indexed (and embedded); with `path` at least that of
+        this path, which is looked at for the purpose: no event need tell of it."""
         result: Future[int] = Future()
+        watcher = self.workspaces.watcher
+
+        def barrier(passed: Callable[[], None]) -> None:
+            if path is None:
+                watcher.barrier(passed, root)
+            else:
+                watcher.changed(root, path, passed)
 
         def begin() -> None:
-            barrier = functools.partial(self.workspaces.watcher.barrier, root_id=root)
             future = self.indexer.wait_synced(root, barrier, semantic=semantic)
             future.add_done_callback(functools.partial(_hand_on, result))
 
@@ -237,7 +244,9 @@ class Daemon:
             self.config_problems.append(f"{self.paths.config}: {sections} changed: 'codegraphd restart' applies it")
         if config.index != self.config.index:
             self.workspaces.watcher.configure(
-                exclude_patterns=config.index.exclude, max_file_kb=config.index.max_file_kb
+                exclude_patterns=config.index.exclude,
+                max_file_kb=config.index.max_file_kb,
+                settle_ms=config.incremental.settle_ms,
             )
         self.config = config
         self.store.cache_budget = cache_budget(config)

@@ -22,10 +22,8 @@ from codegraphd.daemon.graph.keys import tag_of
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
 from codegraphd.daemon.settings import wanted_language
 from codegraphd.daemon.workset import skipped_module
-from codegraphd.daemon.workspace.polling import is_caseless
-from codegraphd.daemon.workspace.rules import WorkspaceRules
 from codegraphd.daemon.workspace.scan import ScanSettings
-from codegraphd.daemon.workspace.tree import Tree
+from codegraphd.daemon.workspace.tree import list_files
 from codegraphd.store.env import Store
 from codegraphd.store.records import FileRecord, RootRecord, Stat
 from codegraphd.store.snapshot import Snapshot
@@ -63,17 +61,11 @@ def verify(daemon: Daemon, root: RootRecord) -> dict[str, Any]:
 
 def crawl(root: RootRecord, daemon: Daemon) -> list[tuple[str, Stat, str]]:
     """(path, stat, why skipped) of every file that the root's rules let in, read from the disk now."""
-    rules = WorkspaceRules(root.path, daemon.config.index.exclude)
-    settings = ScanSettings(
-        wanted_language(daemon.config), daemon.config.index.max_file_kb << 10, daemon.config.index.exclude
-    )
+    index = daemon.config.index
+    settings = ScanSettings(wanted_language(daemon.config), index.max_file_kb << 10, index.exclude)
     never = frozenset({os.path.realpath(daemon.paths.state), os.path.realpath(daemon.paths.log)})
-    exclude = daemon.workspaces.inner(root.path) | never
-    tree = Tree(root.path, rules, settings, exclude=exclude, caseless=is_caseless(root.path))
-    tree.rescan()
-    while tree.has_work():
-        tree.work(float("inf"))
-    return [(change.path, change.stat, change.skipped) for change in tree.take() if change.stat is not None]
+    found = list_files(root.path, settings, daemon.workspaces.inner(root.path) | never)
+    return [(change.path, change.stat, change.skipped) for change in found if change.stat is not None]
 
 
 def fresh_build(
