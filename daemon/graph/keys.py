@@ -27,6 +27,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
+from codegraphd.daemon.graph.signatures import constant_type
 from codegraphd.store.records import Binding, Flag, UnitRecord
 
 # Tags of facts, above all ids. A value is below 2**63, as ids are.
@@ -85,13 +86,22 @@ def class_fact(record: UnitRecord, package: str) -> int:
     """Covers what may be read of a unit of another file, beside its name and qualified name, which are in the key."""
     unit = record.unit
     flags = unit.flags & (Flag.DECLARATION | Flag.EXPORTED | Flag.STATIC)
-    header = unit.signature if unit.kind in CLASS_KINDS else ""
+    header = unit.signature if unit.kind in CLASS_KINDS or unit.kind == "constant" else ""
     return fact(CLASS, record.file, record.path, unit.kind, package, int(flags), unit.bases, header)
 
 
-def is_class(record: UnitRecord) -> bool:
-    """Whether the unit's definition comes with a CLASS fact."""
-    return record.unit.kind in CLASS_KINDS
+def open_units(units: Sequence[UnitRecord]) -> frozenset[int]:
+    """Ids of those units of a file that may be looked into; their definitions come with a CLASS fact. Beside classes
+    and their like these are constants: objects that contain units, and instances whose type is written."""
+    parents = {record.parent for record in units}
+    return frozenset(
+        [
+            record.id
+            for record in units
+            if (unit := record.unit).kind in CLASS_KINDS
+            or (unit.kind == "constant" and (record.id in parents or constant_type(unit.signature, unit.name)))
+        ]
+    )
 
 
 def parent_path(path: str) -> str:

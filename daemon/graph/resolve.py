@@ -25,10 +25,10 @@ from codegraphd.daemon.graph.keys import (
     Pair,
     class_fact,
     fact,
-    is_class,
     key,
     local_name,
     names_fact,
+    open_units,
 )
 from codegraphd.daemon.graph.projects import definitions_of_project, is_project
 from codegraphd.daemon.graph.resolve_c import CRules
@@ -39,7 +39,7 @@ from codegraphd.daemon.graph.resolve_names import Names
 from codegraphd.daemon.graph.resolve_python import PythonRules
 from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Memo, Rules, Target, View
 from codegraphd.daemon.graph.resolve_rust import RustRules
-from codegraphd.daemon.graph.type_parameters import type_parameters
+from codegraphd.daemon.graph.signatures import type_parameters
 from codegraphd.store.records import Binding, Edge, Facts, FileRecord, Reference, Strength, UnitRecord
 
 __all__ = ["Memo", "Resolution", "View", "definitions", "resolve"]
@@ -84,6 +84,7 @@ def definitions(
     if rules is None:
         return sorted(pairs)
     pairs.update(rules.definitions(path, file_id, facts, units))
+    opened = open_units(units)
     inner: set[int] = set()  # units that no other file can name: those inside of functions
     for i, record in enumerate(units):
         unit = record.unit
@@ -92,7 +93,7 @@ def definitions(
         elif unit.kind not in NAMELESS_KINDS and not (rules.class_scope and unit.kind == "constructor"):
             name = key(f"n\0{path}\0{unit.qualname}")
             pairs.add((name, record.id))
-            if is_class(record):
+            if record.id in opened:
                 pairs.add((name, class_fact(record, facts.package)))
     imports: dict[str, list[Binding]] = {}
     for binding in facts.bindings:
@@ -162,7 +163,7 @@ class _Found:
             kind = ref.kind
             target = names.rules.narrow(names, ref, target)
             if names.rules.call_makes and kind in {"call", "instantiate"}:
-                kind = "instantiate" if target.has_members else "call"
+                kind = "instantiate" if target.has_members and names.is_type(target) else "call"
             for unit_id in target.units:
                 self.add(source, unit_id, kind, order)
         elif not (target.external or target.modules):

@@ -37,7 +37,7 @@ from codegraphd.daemon.graph.keys import (
 from codegraphd.daemon.graph.projects import is_project
 from codegraphd.daemon.graph.resolve_names import Names
 from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Rules, Target
-from codegraphd.daemon.graph.type_parameters import type_parameters
+from codegraphd.daemon.graph.signatures import type_parameters
 from codegraphd.store.records import Binding, Facts, Reference, UnitRecord
 
 

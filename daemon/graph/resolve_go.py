@@ -20,9 +20,9 @@ from codegraphd.daemon.graph.keys import (
     Pair,
     class_fact,
     fact,
-    is_class,
     join,
     key,
+    open_units,
     parent_path,
 )
 from codegraphd.daemon.graph.resolve_names import Names
@@ -41,13 +41,14 @@ class GoRules(Rules):
         directory = directory_of(path, facts.package)
         yield key(f"god\0{directory}"), file_id
         yield key(f"god\0{directory}"), fact(CLASS, file_id, path, facts.package)
+        opened = open_units(units)
         for record in units:
             unit = record.unit
             inside = unit.parent >= 0 and units[unit.parent].unit.kind in FUNCTION_KINDS
             if unit.kind not in NAMELESS_KINDS and not inside:
                 name = key(f"go\0{directory}\0{unit.qualname}")
                 yield name, record.id
-                if is_class(record):
+                if record.id in opened:
                     yield name, class_fact(record, facts.package)
 
     def follow(self, names: Names, path: str, binding: Binding) -> Target:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from codegraphd.daemon.graph.keys import PLACE, Pair, class_fact, fact, is_class, join, key, parent_path
+from codegraphd.daemon.graph.keys import PLACE, Pair, class_fact, fact, join, key, open_units, parent_path
 from codegraphd.daemon.graph.projects import Project
 from codegraphd.daemon.graph.resolve_names import Names
 from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Rules, Target
@@ -47,10 +47,11 @@ class JsRules(Rules):
         for name in names:
             yield key(f"js\0{name}"), file_id
             yield key(f"js\0{name}"), fact(PLACE, file_id, path)
+        opened = open_units(units)
         for record in units:
             if record.unit.parent == -1 and record.unit.signature.startswith("export default"):
                 yield key(f"jd\0{path}"), record.id
-                if is_class(record):
+                if record.id in opened:
                     yield key(f"jd\0{path}"), class_fact(record, facts.package)
 
     def follow(self, names: Names, path: str, binding: Binding) -> Target:

@@ -18,13 +18,14 @@ from codegraphd.daemon.graph.keys import (
     NAMELESS_KINDS,
     NAMES,
     ids_of,
-    is_class,
     key,
     local_name,
+    open_units,
     tag_of,
 )
 from codegraphd.daemon.graph.projects import Project, project_of
 from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Memo, Rules, Target, View, merge
+from codegraphd.daemon.graph.signatures import constant_type
 from codegraphd.store.records import Binding, Facts, FileRecord, UnitRecord
 
 MAX_BASES = 64  # classes looked through for one inherited member: a bound for absurd hierarchies, cycles end by `seen`
@@ -57,6 +58,7 @@ class Names:
         self.facts = view.facts(file.id) or Facts("", (), ())
         self.children: dict[tuple[int, str], list[int]] = {}  # (index of parent, name) -> indices
         self._records = {record.id: record for record in self.units}
+        self._open = open_units(self.units)
         self._index = {record.id: i for i, record in enumerate(self.units)}
         self._qualified: dict[str, list[UnitRecord]] = {}
         for i, record in enumerate(self.units):
@@ -130,7 +132,7 @@ class Names:
             bindings = self.bindings.get((-1, name), ())
             if not records and not bindings:
                 return _NO_ENTRY
-            return Entry(tuple([r.id for r in records]), bindings, any(is_class(r) for r in records))
+            return Entry(tuple([r.id for r in records]), bindings, any(r.id in self._open for r in records))
         values = self.look(f"n\0{path}\0{name}")
         if not values:
             return _NO_ENTRY
@@ -288,7 +290,7 @@ class Names:
         stack = [unit_id]
         while stack and len(seen) < MAX_BASES:
             record = self.unit(stack.pop())
-            if record is None or record.unit.kind not in CLASS_KINDS:
+            if record is None or (record.unit.kind not in CLASS_KINDS and record.unit.kind != "constant"):
                 continue
             if not above:
                 target = self.rules.own_members(self, record, name)
@@ -306,7 +308,9 @@ class Names:
         if found is None:
             self._bases[record.id] = []  # what is looked up for a base finds nothing through that base
             found = []
-            for place, base in self.rules.bases(self, record):
+            is_constant = record.unit.kind == "constant"
+            of = constant_type(record.unit.signature, record.unit.name) if is_constant else ""
+            for place, base in [(record, of)] if is_constant else self.rules.bases(self, record):
                 found += sorted(self.base(place, base).units, key=self._order)
             found = self._bases[record.id] = list(dict.fromkeys(found))
         return found
@@ -315,6 +319,10 @@ class Names:
         """Ids are opaque: what needs an order takes it from the keys of the units."""
         record = self.unit(unit_id)
         return record.key if record is not None else ("", "", "", 0)
+
+    def is_type(self, target: Target) -> bool:
+        """Whether a target that may be looked into is a class or its like, and no constant."""
+        return any((record := self.unit(unit_id)) is None or record.unit.kind != "constant" for unit_id in target.units)
 
     def base(self, record: UnitRecord, base: str) -> Target:
         """What a name in the header of a class denotes, seen from where that class stands."""
@@ -372,7 +380,7 @@ class Names:
 
     def _own(self, at: tuple[int, str]) -> Target:
         records = [self.units[i] for i in self.children[at]]
-        return Target(tuple([r.id for r in records]), (), any(is_class(r) for r in records))
+        return Target(tuple([r.id for r in records]), (), any(r.id in self._open for r in records))
 
     def enclosing_class(self, source: int) -> int:
         """Index of the class around a place, itself included; -1: none."""

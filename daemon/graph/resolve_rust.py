@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from codegraphd.daemon.graph.keys import PLACE, Pair, class_fact, fact, ids_of, is_class, join, key, parent_path
+from codegraphd.daemon.graph.keys import PLACE, Pair, class_fact, fact, ids_of, join, key, open_units, parent_path
 from codegraphd.daemon.graph.resolve_names import Names
 from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Rules, Target
 from codegraphd.store.records import Binding, Facts, UnitRecord
@@ -42,6 +42,7 @@ class RustRules(Rules):
             name = crate.rpartition("/")[2].replace("-", "_")
             yield key(f"rslib\0{name}"), file_id
             yield key(f"rslib\0{name}"), fact(PLACE, file_id, path)
+        opened = open_units(units)
         for record in units:
             unit = record.unit
             parent = units[unit.parent].unit if unit.parent >= 0 else None
@@ -52,7 +53,7 @@ class RustRules(Rules):
             elif parent is not None and parent.kind == "impl":
                 found = key(f"implm\0{crate}\0{_plain(parent.name)}.{unit.name}")
                 yield found, record.id
-                if is_class(record):
+                if record.id in opened:
                     yield found, class_fact(record, facts.package)
 
     def follow(self, names: Names, path: str, binding: Binding) -> Target:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from codegraphd.daemon.analysis.parse import parse
-from codegraphd.daemon.graph.type_parameters import type_parameters
+from codegraphd.daemon.graph.signatures import constant_type, type_parameters
 
 CASES = Path(__file__).parents[2] / "data" / "resolve"
 
@@ -117,6 +117,25 @@ def test_a_tower_of_nested_classes_that_inherit_from_those_around_them(world: An
 )
 def test_type_parameters(signature: str, name: str, expect: set[str]) -> None:
     assert type_parameters(signature, name) == expect
+
+
+@pytest.mark.parametrize(
+    ("signature", "name", "expect"),
+    [
+        ("export const a: Foo<Bar> = make({ x: 1 })", "a", "Foo<Bar>"),
+        ("export let made = new pkg.Foo({ a: 1 })", "made", "pkg.Foo"),
+        ("PAL: Palette = y", "PAL", "Palette"),
+        ("WINDOWS = pkg.Palette([1])", "WINDOWS", "pkg.Palette"),
+        ("_called = make(1)", "_called", ""),
+        ("var Typed *pkg.Foo = x", "Typed", "*pkg.Foo"),
+        ("var Made = &Foo { }", "Made", "Foo"),
+        ("var Made = NewFoo()", "Made", "NewFoo"),
+        ("pub static A: &Foo = Foo::new()", "A", "&Foo"),
+        ("const MAX = 3", "MAX", ""),
+    ],
+)
+def test_constant_types(signature: str, name: str, expect: str) -> None:
+    assert constant_type(signature, name) == expect
 
 
 def test_an_edited_body_resolves_nobody_else(world: Any) -> None:

@@ -13,7 +13,7 @@ from codegraphd.daemon.graph.projects import project_bindings
 
 KINDS = {"rust": ["struct", "impl", "trait", "module"], "cpp": ["class", "namespace"], "csharp": ["class", "namespace"]}
 NAMES = ["A", "B", "f", "g"]
-SCOPES = ["", "", "", "self", "A", "B", "m", "n.A", "super"]
+SCOPES = ["", "", "", "self", "A", "B", "f", "m.g", "m", "n.A", "super"]
 
 # language -> paths, specifiers, members, packages: small pools, so that names meet often.
 POOLS: dict[str, tuple[list[str], list[str], list[str], list[str]]] = {
@@ -106,7 +106,11 @@ def contents(draw: st.DrawFn, language: str, make: Any) -> dict[str, Any]:
         else:
             flags = draw(st.sampled_from([0, make.Flag.DECLARATION, make.Flag.STATIC]))
             signature = draw(st.sampled_from(["", "export default function"]))
-            units.append(make.unit("function", name, signature=signature, flags=flags))
+            if draw(st.booleans()):
+                units.append(make.unit("function", name, signature=signature, flags=flags))
+            else:
+                shown = draw(st.sampled_from([f"{name} = m.A()", f"{name}: B", f"{name} = new A()", f"{name} = 1"]))
+                units.append(make.unit("constant", name, signature=shown))
     place = st.integers(-1, len(units) - 1)
     references = []
     for _ in range(draw(st.integers(0, 4))):

@@ -1,4 +1,4 @@
-"""Type parameters, read off a signature: names that denote nothing, and what tells `Box` from `Box<T>`."""
+"""What resolution reads off a signature: type parameters, and the type of a constant."""
 
 from __future__ import annotations
 
@@ -7,6 +7,24 @@ from collections.abc import Iterable
 
 _BRACKET = re.compile(r"[<\[]")
 _PARAMETER = re.compile(r"\s*(?:(?:const|in|out|typename|class)\b\s*|\.\.\.\s*)*([^\W\d]\w*)")
+_ANNOTATED = re.compile(r"[?!]?\s*:\s*([^=]+?)\s*(?:=|$)")
+_GO_TYPED = re.compile(r"\s+([*\w.]+)\s*(?:=|$)")
+_MADE = re.compile(r"\s*=\s*(?:await\s+)?(?:new\s+([\w$.]+)|&?\s*((?:\w+\.)*[A-Z]\w*)\s*[({])")
+
+
+def constant_type(signature: str, name: str) -> str:
+    """The type that a constant's signature shows, as written: `A: Box = x`, `A = new Box()`, `A = Box(1)`,
+    `A = &Box{}`, `var A *Box`; "" where it shows none."""
+    start = re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", signature)
+    if start is None:
+        return ""
+    if match := _ANNOTATED.match(signature, start.end()):
+        return match[1]
+    if match := _MADE.match(signature, start.end()):
+        return match[1] or match[2]
+    if signature.startswith(("var ", "const ")) and (match := _GO_TYPED.match(signature, start.end())):
+        return match[1]
+    return ""
 
 
 def type_parameters(signature: str, name: str) -> frozenset[str]:
