@@ -168,8 +168,8 @@ class Graph:
 def finished(drafts: list[Draft]) -> tuple[Block, ...]:
     """The blocks of a finished walk; `drafts` is used up."""
     _skip_empty(drafts)
-    reachable = _reachable(drafts)
-    kept = {i for i, draft in enumerate(drafts) if i in reachable or draft.statements or i == EXIT}
+    reachable = _reachable(drafts, {ENTRY})
+    kept = _reachable(drafts, {ENTRY, EXIT, *(i for i, draft in enumerate(drafts) if draft.statements)})
     _join(drafts, kept)
     places = _places(drafts)
     middle = sorted(kept - {ENTRY, EXIT}, key=lambda i: (places[i], i))
@@ -251,8 +251,8 @@ def _join(drafts: list[Draft], kept: set[int]) -> None:
             kept.discard(target)
 
 
-def _reachable(drafts: list[Draft]) -> set[int]:
-    seen, queue = {ENTRY}, [ENTRY]
+def _reachable(drafts: list[Draft], starts: set[int]) -> set[int]:
+    seen, queue = set(starts), list(starts)
     while queue:
         for target, _ in drafts[queue.pop()].edges:
             if target not in seen:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 from tree_sitter_language_pack import get_parser
 
+from codegraphd.daemon.analysis.dialects import dialect
 from codegraphd.daemon.analysis.flow_syntax import Syntax
 from codegraphd.daemon.analysis.flow_tables import SYNTAX
+from codegraphd.daemon.analysis.syntax import n_errors
 
 if TYPE_CHECKING:
     from tree_sitter import Parser, Tree
@@ -162,26 +164,24 @@ def _parser(grammar: str) -> Parser:
 
 
 def _parse(syntax: Syntax, source: bytes) -> Tree:
-    """The tree of the first grammar that knows the source, or of the one that is least unhappy with it."""
-    trees = []
-    for grammar in syntax.grammars:
-        tree = _parser(grammar).parse(source)
-        if not tree.root_node.has_error:
+    """The tree of the first reading without errors, or of the one that has fewest: other grammars, then repairs."""
+    trees: list[tuple[int, int, Tree]] = []
+    for grammar, reading in _readings(syntax, source):
+        tree = _parser(grammar).parse(reading)
+        errors = n_errors(tree.root_node)
+        if not errors:
             return tree
-        trees.append(tree)
-    return min(trees, key=_n_errors) if len(trees) > 1 else trees[0]
+        trees.append((errors, len(trees), tree))
+    return min(trees)[2]
 
 
-def _n_errors(tree: Tree) -> int:
-    """Error nodes met on a walk that goes only where errors are."""
-    n_errors = 0
-    stack = [tree.root_node]
-    while stack:
-        node = stack.pop()
-        if node.is_error or node.is_missing:
-            n_errors += 1
-        stack.extend(child for child in node.children if child.has_error)
-    return n_errors
+def _readings(syntax: Syntax, source: bytes) -> Iterator[tuple[str, bytes]]:
+    """What to parse, with offsets as in `source`: see `Dialect.prepare` and `Dialect.repairs`."""
+    for grammar in syntax.grammars:
+        prepare = dialect(grammar).prepare
+        yield grammar, source if prepare is None else prepare(source)
+    for reading in dialect(syntax.grammars[0]).repairs(source):
+        yield syntax.grammars[0], reading
 
 
 def _collect(tree: Tree, source: bytes, syntax: Syntax, span: tuple[int, int]) -> tuple[list[Node], bool]:

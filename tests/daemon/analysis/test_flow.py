@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from codegraphd.daemon.analysis import flow_blocks, flow_tokens, flow_tree
@@ -100,6 +100,27 @@ def test_a_method_whose_span_begins_with_its_comment_and_decorator() -> None:
     assert len(graph.blocks) == 4
 
 
+def test_conditionals_in_the_middle_of_a_statement_are_read_through() -> None:
+    source = b"""class A {
+  void F(object v) {
+    if (v is B) { G(); }
+#if C
+    else if (v is C) { H(); }
+#endif
+  }
+}
+"""
+    graph = control_flow("csharp", source, source.index(b"void"), source.index(b"  }\n}") + 3)
+    assert show_control(graph).splitlines() == [
+        "0 entry -> 1",
+        "1 block 3-3 -> 2 true, 3 false",
+        "2 block 3-3 -> 5",
+        "3 block 5-5 -> 4 true, 5 false",
+        "4 block 5-5 -> 5",
+        "5 exit",
+    ]
+
+
 def test_only_the_span_is_parsed_of_a_huge_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_tree, "MAX_SOURCE", 100)
     source = b"# " + b"x" * 200 + b"\n  \ndef f(a):\n    b = a\n    return b\n"
@@ -173,7 +194,12 @@ def real_sources() -> list[tuple[str, bytes]]:
 SOURCES = real_sources()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes; what is drawn is small already
+)
 @given(st.data())
 def test_mangled_source_never_raises(data: st.DataObject) -> None:
     language, source = data.draw(st.sampled_from(SOURCES))
@@ -185,6 +211,22 @@ def test_mangled_source_never_raises(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(mangled)))
     check(language, mangled)
     check(language, mangled, start, data.draw(st.integers(0, len(mangled))))
+
+
+def test_dead_code_may_end_in_an_empty_fork() -> None:
+    check(
+        "python",
+        b"""def f(self, a, *, b=1, **c):
+    if a:
+ }eturn 1
+    elif b and c:
+        return 2
+    else:
+        for x in a:
+            if not x:
+                raise KeyError
+    return [y for y in a if y]""",
+    )
 
 
 NEST = {
