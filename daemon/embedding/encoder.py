@@ -190,9 +190,11 @@ class _Weights(Mapping[str, torch.Tensor]):
 
         self._info, self._kind, self._device = info, kind, device
         self._files: dict[str, Any] = {}  # tensor name -> open file
+        self._by_path: dict[str, Any] = {}
         try:
             for path in info.weights:
                 file: Any = safe_open(path, framework="pt", device="cpu")
+                self._by_path[path] = file
                 self._files |= dict.fromkeys(file.keys(), file)
         except (OSError, SafetensorError) as error:
             raise ModelError(f"model {info.name}: {path} cannot be read as safetensors: {error}") from None
@@ -217,8 +219,16 @@ class _Weights(Mapping[str, torch.Tensor]):
         return len(self._files)
 
     def mapped(self, name: str) -> torch.Tensor:
-        """The tensor as it lies in the file, in float32; on a device of its own, a copy there."""
-        tensor = self._files[self._prefix + name].get_tensor(self._prefix + name)
+        """The tensor as it lies in the file, in float32; on a device of its own, a copy there.
+
+        Through a mapping of its own, which outlives the loading: in the shared one every page has been read.
+        """
+        from safetensors import safe_open
+
+        full = self._prefix + name
+        path = next(path for path, file in self._by_path.items() if file is self._files[full])
+        file: Any = safe_open(path, framework="pt", device="cpu")
+        tensor = file.get_tensor(full)
         return torch.as_tensor(tensor, dtype=torch.float32, device=self._device)
 
     def of(self, kind: torch.dtype) -> _Weights:

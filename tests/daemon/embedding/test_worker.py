@@ -189,6 +189,19 @@ def test_the_idle_process_ends_and_comes_back(desk: Callable[..., Desk]) -> None
     assert np.array_equal(here.embedder.query(["x"], timeout=30).result(), first)
 
 
+def test_minilm_in_its_process(desk: Callable[..., Desk]) -> None:
+    here = desk(model="", limits=Limits())
+    texts = ["def load_config(path): return tomllib.load(open(path))", "x", "class Colour: red, green = 1, 2"]
+    done = here.embed(texts)
+    assert isinstance(done, Embedded)
+    queries = here.embedder.query([*texts, "read the settings file"], role="document", timeout=60).result()
+    assert (queries[:3] * done.vectors).sum(1).min() >= 0.999
+    assert (queries[3] @ done.vectors.T).argmax() == 0
+    figures = here.embedder.statistics()
+    assert (figures["name"], figures["dim"], figures["device"]) == ("all-MiniLM-L6-v2", 384, "cpu")
+    assert figures["rss_bytes"] < 450e6
+
+
 def test_fault_43_a_missing_model_falls_back(desk: Callable[..., Desk], tmp_path: Path) -> None:
     here = desk(model=f"{tmp_path}/nothing", fallback_models=("hashing",))
     assert isinstance(here.embed(["x"]), Embedded)
