@@ -28,7 +28,7 @@ from codegraphd.daemon.analysis.words import query_terms
 from codegraphd.daemon.embedding.backends import open_backend, open_tokens
 from codegraphd.daemon.embedding.models import resolve
 from codegraphd.daemon.embedding.packing import groups
-from codegraphd.daemon.search import clones, fusion
+from codegraphd.daemon.search import fusion, likeness
 from codegraphd.daemon.search.query import DEPTH, Question, search
 from codegraphd.daemon.search.units import whole
 from codegraphd.store.ann import VectorIndex
@@ -121,7 +121,7 @@ class Model:
                 self._backend = open_backend(self.info, "cpu", "auto", str(RESULTS))
             ids = [found[0] for found in self._tokens.encode([text for _, text in missing])]
             for group in groups([len(one) for one in ids], 2048):
-                rows = self._backend.encode([ids[n] for n in group], lambda: None)
+                rows = self._backend.encode([ids[n] for n in group])
                 self._known.update((missing[n][0], row) for n, row in zip(group, rows, strict=True))
         return np.stack([self._known[key] for key in keys])
 
@@ -319,12 +319,12 @@ def measure_clones(report: Report, folder: Path, model: Model, *, quick: bool) -
         pairs = pairs[::10]
     wanted = {pair[side] for pair in pairs for side in "ab"}
     items = {item.id: item for item in read_items(r for r in _read(folder / "clones_code.jsonl") if r["id"] in wanted)}
-    texts = {id_: clones.text_of_code(item.module, item.texts, item.code) for id_, item in items.items()}
+    texts = {id_: likeness.text_of_code(item.module, item.texts, item.code) for id_, item in items.items()}
     rows = dict(zip(texts, model.embed(list(texts.values()), "document"), strict=True))
     model.save()
-    samples = {id_: clones.sample_of_code(item.module, rows[id_]) for id_, item in items.items()}
+    samples = {id_: likeness.sample_of_code(item.module, rows[id_]) for id_, item in items.items()}
     report.heading("Clones")
-    judged = [(pair, clones.compare(samples[pair["a"]], samples[pair["b"]], model.info.name)) for pair in pairs]
+    judged = [(pair, likeness.compare(samples[pair["a"]], samples[pair["b"]], model.info.name)) for pair in pairs]
     f1s, fixed = [], []
     for kind in CLONE_TYPES:
         of_kind = [(pair, verdict) for pair, verdict in judged if pair["type"] == kind]

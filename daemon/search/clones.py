@@ -1,77 +1,52 @@
-"""Similar code, and families of it.
+"""Similar code, and families of it. What two pieces of code are to each other is decided in likeness.py.
 
-Terms: a *sample* is what is compared: a unit of the index, or code that was handed in; its *cosine* with another is the
-model's word, their *similarity* the calibrated one (calibration.py), and thresholds apply to that.
-
-What two samples are to each other, in this order:
-
-    exact     the same normalised text
-    renamed   the same text once identifiers and literals are abstracted
-    near      many of the same pairs of neighbouring words
-    semantic  the rest: alike by meaning only, another language for instance
-
-`similar` is a range search: everything above the threshold, not the best few. `families` joins all pairs of a workspace
-above the threshold. A unit is no match of itself, nor of what it contains or is contained in.
+`similar` is a range search: everything above the threshold, not the best few. `families` groups what is similar to one
+centre. A unit is no match of itself, nor of what it contains or is contained in.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from codegraphd.daemon.search import likeness
 from codegraphd.daemon.search.calibration import OVERLAP, curve_for, likeness_for, similarity_of
-from codegraphd.daemon.search.units import PART, Describer, Index
-from codegraphd.store.records import LANGUAGES, FileRecord, Module, Unit, UnitRecord, Where, Words, digest
+from codegraphd.daemon.search.likeness import (
+    Comparison,
+    Sample,
+    Type,
+    compare,
+    is_inside,
+    sample_of_code,
+    sample_of_unit,
+    text_of_code,
+)
+from codegraphd.daemon.search.units import PART, Describer
+from codegraphd.store.records import LANGUAGES, FileRecord, UnitRecord, Where
 
-Vector = npt.NDArray[np.float32]
-Type = Literal["exact", "renamed", "near", "semantic"]
+__all__ = ["Comparison", "Range", "Sample", "compare", "families", "sample_of_code", "sample_of_unit", "similar",
+           "text_of_code"]  # fmt: skip
 
-NEAR_OVERLAP = 0.28  # `overlap` from which on two samples are near; tells 89% of near from functional clones
 RESCUED_OVERLAP = 0.5  # a range search reaches so far down that a clone with this overlap is not missed
-RENAMED_FLOOR = 0.97  # similarity of renamed clones that are long enough to be no accident
-RENAMED_WORDS = 12  # words in a body of that length
 FINGERPRINT_COSINE = 0.6  # renamed clones are looked for down to here
 PROSE = frozenset({"markdown", "text"})
 LOOSE_KINDS = frozenset({PART, "file"})
-CONTAINERS = frozenset({"class", "struct", "enum", "interface", "trait", "impl", "module", "namespace"})
 MAX_UNITS = 50_000  # of a workspace that families are looked for among
 MAX_PAIRS = 400_000
 _ROWS, _COLUMNS = 1024, 4096  # of one block of cosines: 16 MB
 
 
-class Reader(Index, Protocol):
+class Reader(likeness.Reader, Protocol):
     def files(self, root: int, prefix: str = "") -> Iterator[FileRecord]: ...
-    def attached(self, id: int) -> Any: ...
-    def words(self, id: int) -> Words | None: ...
 
 
 class RangeSearch(Protocol):
     def within(self, vector: Any, cosine: float, where: Where) -> list[tuple[int, float]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One side of a comparison. Digests are b"" where they are not known.
-
-    A container (a class, say) stands for all that is in it: its own text shows only the signatures of its methods, so
-    its digests are those of the whole subtree, and its vector is the mean of the subtree's.
-    """
-
-    language: str
-    vector: Vector | None  # float32[dim], unit length
-    own: bytes = b""
-    code: bytes = b""  # as `own`, the first line of the doc left out
-    shape: bytes = b""
-    heads: frozenset[bytes] = frozenset()  # fingerprints of each unit for itself: who has none of them is not equal
-    words: tuple[str, ...] = ()  # in order, as the word index has them
-    pairs: Mapping[tuple[str, str], int] = field(default_factory=dict)  # of neighbouring words -> how often
-    unit: UnitRecord | None = None  # set for a unit of the index
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,91 +57,6 @@ class Range:
     limit: int | None = None
     roots: frozenset[int] | None = None
     languages: frozenset[str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    similarity: float  # 0 to 1, calibrated
-    cosine: float | None  # None: one of them has no vector
-    type: Type
-
-
-def sample_of_unit(index: Reader, unit: UnitRecord) -> Sample:
-    """A unit of the index; a container is read with all that is in it."""
-    group = [unit]
-    if unit.unit.kind in CONTAINERS and (file := index.file_by_id(unit.file)) is not None:
-        group += [other for other in index.units_of(file) if other.id != unit.id and _is_inside(other.unit, unit.unit)]
-    vectors = [vector for one in group if (vector := index.attached(one.id)) is not None]
-    words = [words.body for one in group if (words := index.words(one.id)) is not None]
-    return _sample(unit.language, _mean(vectors), [one.unit for one in group], words, unit)
-
-
-def sample_of_code(module: Module, vector: Vector | None) -> Sample:
-    """Code that is no part of the index, parsed; `vector` is that of `text_of_code`."""
-    chosen = [(u, w) for u, w in zip(module.units, module.words, strict=True) if u.kind != PART]
-    return _sample(module.language, vector, [u for u, _ in chosen], [w.body for _, w in chosen], None)
-
-
-def text_of_code(module: Module, texts: Sequence[str], code: str) -> str:
-    """What the model is to read of code that is no part of the index: the own texts of all its units, in order, since
-    that of a container lacks the bodies; the code itself where no unit was found in it."""
-    chosen = [text for unit, text in zip(module.units, texts, strict=True) if unit.kind != PART]
-    return "\n".join(chosen) or code
-
-
-def _sample(
-    language: str, vector: Vector | None, units: Sequence[Unit], words: Sequence[str], unit: UnitRecord | None
-) -> Sample:
-    def combined(digests: list[bytes]) -> bytes:
-        return digests[0] if len(digests) == 1 else digest(*digests) if digests else b""
-
-    in_order = tuple(" ".join(words).split())
-    return Sample(
-        language,
-        vector,
-        own=combined([u.own for u in units]),
-        code=combined([digest(u.signature, *u.decorators, u.body) for u in units]),
-        shape=combined([u.shape for u in units]),
-        heads=frozenset(fingerprint for u in units for fingerprint in (u.own, u.shape)),
-        words=in_order,
-        pairs=Counter(pairwise(in_order)),
-        unit=unit,
-    )
-
-
-def _mean(vectors: Sequence[Vector]) -> Vector | None:
-    if not vectors or len({len(vector) for vector in vectors}) > 1:
-        return None
-    total: Vector = np.sum(vectors, axis=0, dtype=np.float32)
-    norm = float(np.sqrt(total @ total))
-    return total / np.float32(norm) if norm else None
-
-
-def compare(a: Sample, b: Sample, model: str) -> Comparison:
-    """`model` is the name of the model that made the vectors."""
-    cosine = None
-    if a.vector is not None and b.vector is not None and len(a.vector) == len(b.vector):
-        cosine = float(a.vector @ b.vector)
-    one_language = a.language == b.language
-    common = overlap(a, b)
-    similarity = 0.0
-    if cosine is not None:
-        similarity = similarity_of(cosine + OVERLAP * common, curve_for(model, one_language=one_language))
-    if (a.own and a.own == b.own) or (a.code and a.code == b.code):
-        return Comparison(1.0, cosine, "exact")
-    if a.shape and a.shape == b.shape and one_language:
-        is_long = min(len(a.words), len(b.words)) >= RENAMED_WORDS
-        return Comparison(max(similarity, RENAMED_FLOOR) if is_long else similarity, cosine, "renamed")
-    similarity = min(similarity, 0.999)  # 1 is kept for equal text
-    return Comparison(similarity, cosine, "near" if one_language and common >= NEAR_OVERLAP else "semantic")
-
-
-def overlap(a: Sample, b: Sample) -> float:
-    """Jaccard of the pairs of neighbouring words, repeats counted; 0 to 1."""
-    few, many = sorted((a.pairs, b.pairs), key=len)
-    common = sum(min(n, many.get(pair, 0)) for pair, n in few.items())
-    every = max(len(a.words) - 1, 0) + max(len(b.words) - 1, 0) - common
-    return common / every if every else 0.0
 
 
 # --- one against all -------------------------------------------------------------------------------------------------
@@ -228,11 +118,7 @@ def _nested(a: UnitRecord, b: UnitRecord) -> bool:
         return True
     if a.file != b.file:
         return False
-    return _is_inside(a.unit, b.unit) or _is_inside(b.unit, a.unit)
-
-
-def _is_inside(inner: Unit, outer: Unit) -> bool:
-    return outer.start_byte <= inner.start_byte and inner.end_byte <= outer.end_byte and inner.kind != PART
+    return is_inside(a.unit, b.unit) or is_inside(b.unit, a.unit)
 
 
 def _by_fingerprint(index: Reader, sample: Sample, asked: Range) -> Iterator[tuple[int, None]]:
@@ -288,7 +174,7 @@ def families(
             verdict = compare(sample(a), sample(b), model)
             if verdict.similarity >= threshold:
                 joined[a, b] = verdict
-    groups = _without_nested(units, _connected(joined))
+    groups = _without_nested(units, _stars(joined))
     describer = Describer(index)
     found = [_family(units, members, verdicts, describer) for members, verdicts in groups]
     found.sort(key=lambda family: (-family["lines"], family["members"][0]["path"]))
@@ -341,34 +227,42 @@ def _close_pairs(
 
 
 def _equal_pairs(units: Sequence[UnitRecord]) -> Iterator[tuple[int, int]]:
-    """Chains of units with equal fingerprints: they are joined without a vector, too."""
+    """Units with equal fingerprints, each with the first of its kind: they are joined without a vector, too."""
     for fingerprint in ("own", "shape"):
-        last: dict[tuple[str, bytes], int] = {}
+        first: dict[tuple[str, bytes], int] = {}
         for place, unit in enumerate(units):
-            key = (unit.language, getattr(unit.unit, fingerprint))
-            if key in last:
-                yield last[key], place
-            last[key] = place
+            found = first.setdefault((unit.language, getattr(unit.unit, fingerprint)), place)
+            if found != place:
+                yield found, place
 
 
-def _connected(pairs: dict[tuple[int, int], Comparison]) -> list[tuple[list[int], list[Comparison]]]:
-    """The connected groups of places, each with the verdicts inside it."""
-    parent: dict[int, int] = {}
+def _stars(pairs: Mapping[tuple[int, int], Comparison]) -> list[tuple[list[int], list[Comparison]]]:
+    """Groups of places, each with the verdicts inside it: a centre and all that is similar to it.
 
-    def top(place: int) -> int:
-        while (above := parent.setdefault(place, place)) != place:
-            parent[place] = place = parent[above]
-        return place
-
-    for a, b in pairs:
-        parent[top(a)] = top(b)
+    The place with most neighbours is a centre first. One whose neighbours are all taken goes to the most similar of
+    them. Joining all that is connected instead would chain hundreds of units that have little in common end to end.
+    """
+    neighbours: dict[int, dict[int, float]] = defaultdict(dict)
+    for (a, b), verdict in pairs.items():
+        neighbours[a][b] = neighbours[b][a] = verdict.similarity
+    centre_of: dict[int, int] = {}
+    for place in sorted(neighbours, key=lambda place: (-len(neighbours[place]), place)):
+        if place in centre_of:
+            continue
+        free = [other for other in neighbours[place] if other not in centre_of]
+        if free:
+            centre_of.update(dict.fromkeys([place, *free], place))
+        else:
+            nearest = min(neighbours[place], key=lambda other: (-neighbours[place][other], other))
+            centre_of[place] = centre_of[nearest]
     members: dict[int, list[int]] = defaultdict(list)
     verdicts: dict[int, list[Comparison]] = defaultdict(list)
-    for place in list(parent):
-        members[top(place)].append(place)
-    for (a, _), verdict in pairs.items():
-        verdicts[top(a)].append(verdict)
-    return [(sorted(places), verdicts[head]) for head, places in members.items()]
+    for place, centre in centre_of.items():
+        members[centre].append(place)
+    for (a, b), verdict in pairs.items():
+        if centre_of[a] == centre_of[b]:
+            verdicts[centre_of[a]].append(verdict)
+    return [(sorted(places), verdicts[centre]) for centre, places in members.items()]
 
 
 def _without_nested(

@@ -116,7 +116,10 @@ def _where(index: Reader, question: Question) -> Where:
             return seen[unit.id]
 
     kinds = question.kinds | {PART} if question.kinds else question.kinds
-    return Where(question.roots, question.languages, kinds, keep)
+    everywhere = question.roots is None or question.roots >= {root.id for root in index.roots()}
+    # No filter where it would keep all: questions without one are the fastest. What is left of a root that is being
+    # dropped is kept out of the results.
+    return Where(None if everywhere else question.roots, question.languages, kinds, keep)
 
 
 def _fused(
@@ -167,6 +170,8 @@ def _hits(
             continue
         unit = whole(index, found)
         if question.kinds and unit.unit.kind not in question.kinds:
+            continue
+        if question.roots is not None and unit.root not in question.roots:
             continue
         words_rank, meaning_rank = words_ranks.get(unit_id), meaning_ranks.get(unit_id)
         if (known := hits.get(unit.id)) is not None:  # another part of it, or itself: the first one stands

@@ -1,7 +1,8 @@
-"""A shelf: sources parsed for real, in a real store with its real indexes, and vectors by the hashing encoder."""
+"""A shelf: sources parsed for real, in a real store with its real indexes, and vectors of hashed words."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,7 @@ import numpy as np
 import pytest
 
 from codegraphd.daemon.analysis.parse import parse, render
-from codegraphd.daemon.embedding.hashing import HashingBackend, HashingTokens
-from codegraphd.daemon.embedding.models import HASHING, resolve
+from codegraphd.daemon.analysis.words import split
 from codegraphd.store.ann import VectorIndex
 from codegraphd.store.env import Store
 from codegraphd.store.lexical import WordIndex
@@ -31,8 +31,6 @@ class Shelf:
             self.words.open_or_rebuild(view)
             self.vectors.open_or_rebuild(view)
         self.writer = Writer(self.store, [self.words.apply, self.vectors.apply])
-        info = resolve(HASHING, "")
-        self._tokens, self._backend = HashingTokens(info), HashingBackend(info)
         self.sources: dict[tuple[int, str], bytes] = {}
 
     def close(self) -> None:
@@ -42,7 +40,14 @@ class Shelf:
         self.store.close()
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        return self._backend.encode([ids for ids, _ in self._tokens.encode(texts)], lambda: None)
+        """One row of unit length for each text: texts that share words lie near each other, on every machine alike."""
+        rows = np.zeros((len(texts), 256), np.float32)
+        for n, text in enumerate(texts):
+            for word in split(text) or [""]:
+                seed = zlib.crc32(word.encode("utf-8", "surrogatepass"))
+                rows[n] += np.random.default_rng(seed).choice(np.array([-1, 1], np.float32), 256)
+            rows[n] /= np.linalg.norm(rows[n]) or 1.0
+        return rows
 
     def put(self, files: Mapping[str, str], *, root: int = 1, embedded: bool = True) -> None:
         self.writer.submit(lambda txn: self._put(txn, files, root, embedded)).result()

@@ -14,17 +14,8 @@ from hypothesis import strategies as st
 
 from codegraphd.daemon.analysis.parse import parse, render
 from codegraphd.daemon.search.calibration import OTHER, OVERLAP, SAME, curve_for, likeness_for, similarity_of
-from codegraphd.daemon.search.clones import (
-    Range,
-    Sample,
-    compare,
-    families,
-    overlap,
-    sample_of_code,
-    sample_of_unit,
-    similar,
-    text_of_code,
-)
+from codegraphd.daemon.search.clones import Range, families, similar
+from codegraphd.daemon.search.likeness import Sample, compare, overlap, sample_of_code, sample_of_unit, text_of_code
 
 ORIGINAL = '''
 def mean_of_squares(values, weight):
@@ -259,6 +250,22 @@ def test_pairs_by_vector_in_blocks(shelf: Any, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr("codegraphd.daemon.search.clones._ROWS", rows)
         monkeypatch.setattr("codegraphd.daemon.search.clones._COLUMNS", columns)
         assert [members(family) for family in found_families(shelf, threshold=0.95)] == expect
+
+
+def test_a_chain_of_neighbours_is_no_family(shelf: Any) -> None:
+    bodies = [f"def f{n}(x):\n" + "".join(f"    x = g{n}_{k}(x, {k})\n" for k in range(5 + n)) for n in range(9)]
+    shelf.put({f"p{n}.py": body for n, body in enumerate(bodies)}, embedded=False)
+    step = float(np.arccos(likeness_for(0.96, SAME[""])))
+
+    def attach(txn: Any) -> None:
+        for n in range(9):
+            unit = shelf.unit(f"p{n}.py", f"f{n}")
+            txn.attach(unit.id, np.array([np.cos(n * step), np.sin(n * step), 0, 0], np.float32))
+
+    shelf.writer.submit(attach).result()
+    found = sorted(members(family) for family in found_families(shelf, threshold=0.95))
+    assert sorted(name for family in found for name in family) == [f"p{n}.py:f{n}" for n in range(9)]  # each in one
+    assert max(len(family) for family in found) <= 4
 
 
 def test_a_search_that_runs_out_of_time_says_so(shelf: Any) -> None:
