@@ -9,7 +9,7 @@ The order for a reference: inner scopes and their imports; the enclosing class f
 the written type of what stands before the name; what that scope denotes by imports and by names. What these settle is
 an edge, STRONG, or CRITICAL for inheritance, decorators, declarations and containment. What they leave open is a
 mention, matched by name when somebody asks. What an import leads out of the root with is
-neither.
+neither. A constant stands for the object or the type that its definition shows.
 """
 
 from __future__ import annotations

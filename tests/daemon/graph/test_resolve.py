@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from codegraphd.daemon.analysis.parse import parse
 from codegraphd.daemon.graph.signatures import constant_type, type_parameters
@@ -33,6 +35,9 @@ def sections(body: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
+BODIES = [case.values[0] for case in cases()]
+
+
 def lines(text: str) -> set[str]:
     return {line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")}
 
@@ -52,6 +57,26 @@ def test_case(body: str, world: Any) -> None:
     assert world.edges() == lines(parts["edges"])
     if "mentions" in parts:
         assert world.mentions() == lines(parts["mentions"])
+    assert world.everything() == world.fresh().everything()
+
+
+_NOISE = ["", "{", "(", "<", ".", "::", "*", "\0", "\n", "import ", "\udcff", "é", " class ", "/*", "'"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_mangled_projects_are_resolved_like_any_other(make: Any, data: st.DataObject) -> None:
+    parts = sections(data.draw(st.sampled_from(BODIES)))
+    world = make.World()
+    for name, text in parts.items():
+        if not name.startswith("file "):
+            continue
+        for _ in range(data.draw(st.integers(0, 3))):
+            start = data.draw(st.integers(0, len(text)))
+            end = start + data.draw(st.integers(0, 12))
+            text = text[:start] + data.draw(st.sampled_from(_NOISE)) + text[end:]  # noqa: PLW2901
+        path = name.removeprefix("file ")
+        world.put_module(path, parse(path, text.encode("utf-8", "surrogatepass")))
     assert world.everything() == world.fresh().everything()
 
 
