@@ -29,7 +29,7 @@ from codegraphd.store.records import Reason, Recipe, UnitRecord, UnitState
 
 __all__ = [
     "CHANGED", "IDLE", "NEW", "NOW", "Outcome", "ParsedFile", "Settings", "Work",
-    "advance", "attach", "embed_entry", "embed_payload", "requeue_all", "set_aside",
+    "advance", "attach", "detach", "embed_entry", "embed_payload", "requeue_all", "set_aside",
 ]  # fmt: skip
 
 
@@ -84,6 +84,14 @@ def attach(
         outcome.settled.append(unit_id)
         index.dequeue(Stage.EMBED, unit_id)
     return outcome
+
+
+def detach(index: Index, unit_ids: Sequence[int]) -> None:
+    """Another model: the vectors that answered for these units mean nothing any more."""
+    for unit_id in unit_ids:
+        index.attach(unit_id, None)
+        if (state := index.state(unit_id)) is not None:
+            index.put_state(unit_id, replace(state, attached=None))
 
 
 def set_aside(index: Index, units: Sequence[int]) -> None:

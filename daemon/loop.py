@@ -60,7 +60,7 @@ from codegraphd.store.writer import Writer
 log = logging.getLogger("codegraphd")
 
 LAG_PERIOD_S = 0.5
-TEND_PERIOD_S = 30.0
+TEND_PERIOD_S = 2.0
 EXIT_CONFIG = 78
 
 
@@ -69,7 +69,7 @@ class Daemon:
 
     def __init__(self, paths: Paths, config: Config, lock: Lock) -> None:
         self.paths, self.config, self.lock = paths, config, lock
-        self._begun_with = config
+        self._config_stamp = _stamp(paths.config)
         self.started = time.monotonic()
         self.is_ready = False
         self.problems: list[str] = []  # of the daemon itself; those of its parts are asked for in `status`
@@ -80,7 +80,7 @@ class Daemon:
         self.server: Server | None = None
         self.store = _open_store(os.path.join(paths.state, "index"), self.problems)
         self.store.cache_budget, self.store.precision = cache_budget(config), store_precision(config)
-        self.words = WordIndex(os.path.join(paths.state, "words"))
+        self.words = WordIndex(os.path.join(paths.state, "words"), snapshots=self.store.snapshot)
         self.vectors = VectorIndex(os.path.join(paths.state, "vectors"), max_mb=config.index.ann_max_mb)
         with self.store.snapshot() as view:
             self.words.open_or_rebuild(view)
@@ -99,9 +99,13 @@ class Daemon:
             subscriber=_Subscriber(self),
         )
         self.indexer.on_tick = [self.embedder.tick, self.parsers.tick, self._tick]
-        self.workspaces = Workspaces(self.store, self.writer, self.indexer, self._make_watcher)
+        self.workspaces = Workspaces(
+            self.store, self.writer, self.indexer, self._make_watcher, os.path.join(paths.state, "workspaces.json")
+        )
         self.handlers = Handlers(self)
         self._next_tend = 0.0
+        self._stop = asyncio.Event()
+        self.must_restart = False  # the store under us cannot be trusted any more, or the configuration is another
         self.memory_problem: str | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -109,9 +113,8 @@ class Daemon:
     async def serve(self, listener: Listener, hung_up: threading.Event) -> None:
         """Answer, watch and index until the process is told to end."""
         self._loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, stop.set)
+            self._loop.add_signal_handler(number, self._stop.set)
         self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         self.server = Server(self.handlers, self.config.limits)
         await self.server.start(listener)
@@ -123,7 +126,7 @@ class Daemon:
             self._hang_up()
         notify_manager("READY=1\nSTATUS=watching")
         log.info("codegraphd answers on %s", self.paths.socket)
-        await stop.wait()
+        await self._stop.wait()
         notify_manager("STOPPING=1")
         background.cancel()
         await self.server.close()
@@ -161,19 +164,28 @@ class Daemon:
                 fed = now
 
     def _hang_up(self) -> None:
+        """SIGHUP, or the configuration's file has changed."""
         problem = self.reload()
         if problem:
             log.error("%s; the old configuration stays in force", problem)
-        self.workspaces.watcher.rescan()
 
     def _tick(self, now: float) -> None:
         """Upkeep, on the indexer's thread."""
         if now >= self._next_tend:
             self._next_tend = now + TEND_PERIOD_S
             self._mind_memory()
-            if (trouble := self.store.tend()) is not None and not self.problems:
-                self.problems.append(f"{trouble}; restart codegraphd to rebuild the index")
-                log.error("%s", self.problems[-1])
+            if (trouble := self.store.tend()) is not None:
+                self._restart(trouble)
+            if (stamp := _stamp(self.paths.config)) != self._config_stamp:
+                self._config_stamp = stamp
+                self.on_loop(self._hang_up)
+
+    def _restart(self, why: str) -> None:
+        """Begin anew in this process: what is under way is found again by the next start, in about a second."""
+        if not self.must_restart:
+            log.warning("%s: starting again", why)
+            self.must_restart = True
+            self.on_loop(self._stop.set)
 
     def _mind_memory(self) -> None:
         """Over the soft limit: give back what can be given back, and say so if that is not enough."""
@@ -237,11 +249,10 @@ class Daemon:
         except ConfigError as error:
             self.config_problems = [*without_effect(self.config), str(error)]
             return str(error)
-        later = [f"[{name}]" for name in changed_sections(self._begun_with, config) if name not in AT_ONCE]
         self.config_problems = without_effect(config)
-        if later:
-            sections = ", ".join(later)
-            self.config_problems.append(f"{self.paths.config}: {sections} changed: 'codegraphd restart' applies it")
+        if any(name not in AT_ONCE for name in changed_sections(self.config, config)):
+            self._restart(f"{self.paths.config} has changed")
+            return None
         if config.index != self.config.index:
             self.workspaces.watcher.configure(
                 exclude_patterns=config.index.exclude,
@@ -351,6 +362,10 @@ def run(paths: Paths, config: Config) -> int:
         asyncio.run(daemon.serve(listener, hung_up))
     finally:
         lock.release()
+    if daemon.must_restart:
+        if "NOTIFY_SOCKET" in os.environ:
+            return 1  # the service manager starts it again
+        os.execv(sys.executable, [sys.executable, "-m", "codegraphd.daemon", "run"])  # noqa: S606 - ourselves
     return 0
 
 
@@ -375,6 +390,15 @@ def _log_to_stderr(config: Config) -> None:
     else:
         pattern = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=config.log.level.upper(), format=pattern, stream=sys.stderr)
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """What tells that a file has changed; None: there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def release_free_memory() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from codegraphd.daemon.embedding.feeder import Feeder
 from codegraphd.daemon.embedding.models import HASHING
 from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, ModelState
-from codegraphd.daemon.engine import Outcome
+from codegraphd.daemon.engine import Outcome, detach
 from codegraphd.daemon.indexer import Call
 from codegraphd.daemon.settings import engine_settings
 from codegraphd.store.transaction import Transaction
@@ -72,8 +72,7 @@ class ModelInUse:
         def job(txn: Transaction) -> Outcome:
             txn.put_meta("model", identity)
             if known is not None:
-                for unit_id, _ in list(txn.attached_codes()):
-                    txn.attach(unit_id, None)
+                detach(txn, [unit_id for unit_id, _ in txn.attached_codes()])
             return Outcome(clock=txn.clock)
 
         self._daemon.writer.submit(job)

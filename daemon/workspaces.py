@@ -7,6 +7,8 @@ index goes through the writer, what touches the work in hand through the indexer
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -26,8 +28,11 @@ log = logging.getLogger(__name__)
 class Workspaces:
     """All roots of this daemon. `roots` maps id -> record and is replaced, never changed, so any thread may read it."""
 
-    def __init__(self, store: Store, writer: Writer, indexer: Indexer, make_watcher: Callable[..., Watcher]) -> None:
-        self._store, self._writer, self._indexer = store, writer, indexer
+    def __init__(
+        self, store: Store, writer: Writer, indexer: Indexer, make_watcher: Callable[..., Watcher], memory: str
+    ) -> None:
+        """`memory` is the file that lists the roots beside the store: a damaged store must not forget them."""
+        self._store, self._writer, self._indexer, self._memory = store, writer, indexer, memory
         self.watcher = make_watcher(self._scanned)
         with store.snapshot() as view:  # known from the first moment: questions are answered before watching begins
             self.roots: dict[int, RootRecord] = {root.id: root for root in view.roots()}
@@ -36,6 +41,10 @@ class Workspaces:
         """Watch what was watched before; go on dropping what was being dropped."""
         for root in self.roots.values():
             self._begin(root)
+        if not self.roots:  # a new store: of a new home, or in the place of a damaged one
+            for path in self._remembered():
+                with contextlib.suppress(RequestError):
+                    self.watch(path)
         with self._store.snapshot() as view:
             dropping = view.dropping()
         for root_id in dropping:
@@ -68,6 +77,7 @@ class Workspaces:
                 self.roots = {**self.roots, root.id: root}
                 self._begin(root)
                 self._tell_outer(root.path)
+                self._remember()
             done.set_result(root)
 
         self._writer.submit(job).add_done_callback(stored)
@@ -79,6 +89,7 @@ class Workspaces:
         if root is None:
             raise RequestError(NOT_WATCHED, f"{path} is not a watched workspace{self._list()}")
         self.roots = {id: other for id, other in self.roots.items() if id != root.id}
+        self._remember()
         self.watcher.remove(root.id)
         self._indexer.call(lambda: self._indexer.forget_root(root.id))
         self._drop(root.id)
@@ -150,6 +161,24 @@ class Workspaces:
             self.watcher.add(root.id, root.path, known, inner)
 
         self._indexer.call(add)
+
+    def _remember(self) -> None:
+        """Write the list of roots; a disk that takes no writing costs the list, not the daemon."""
+        temporary = f"{self._memory}.new"
+        try:
+            with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
+                json.dump(sorted(root.path for root in self.roots.values()), file, ensure_ascii=False, indent=1)
+            os.replace(temporary, self._memory)
+        except OSError as error:
+            log.warning("%s: the list of workspaces could not be written: %s", self._memory, error)
+
+    def _remembered(self) -> list[str]:
+        try:
+            with open(self._memory, encoding="utf-8", errors="surrogateescape") as file:
+                paths = json.load(file)
+        except (OSError, ValueError):
+            return []
+        return [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
 
     def inner(self, path: str) -> frozenset[str]:
         """Paths of the roots below `path`: they own their files."""

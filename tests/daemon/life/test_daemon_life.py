@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from codegraphd.ipc.client import Client
-from codegraphd.ipc.errors import DeadlineError, RemoteError
+from codegraphd.ipc.errors import ClientError, DeadlineError, RemoteError
 
 
 def fill(home: Any, n: int = 12) -> None:
@@ -64,6 +64,30 @@ def test_fault_26_kill_at_any_point_goes_on_from_the_last_commit(home: Any) -> N
     assert home.names() == {f"f{i}" for i in range(60)}
     assert home.call("verify", root=str(home.workspace))["differences"] == []
     assert home.status()["store"]["vectors"] == 60
+
+
+def test_fault_31_a_store_that_is_deleted_under_the_daemon_is_built_again(
+    home: Any, wait_for: Callable[..., Any]
+) -> None:
+    fill(home)
+    home.watch()
+    home.sync(semantic=True)
+    (home.home / "state" / "index" / "data.mdb").unlink()
+
+    home.client.close()
+
+    def healed() -> bool:
+        try:
+            with Client.connect(_paths(home)) as client:
+                workspaces = client.call("status", deadline=10)["workspaces"]
+                found = client.call("symbols", limit=100, deadline=10)["units"]
+                return workspaces[0]["state"] == "ready" and len(found) == 12
+        except (ClientError, IndexError):
+            return False
+
+    wait_for(healed, "all units indexed again")
+    with Client.connect(_paths(home)) as client:
+        assert client.call("search", query="f7")["results"][0]["name"] == "f7"
 
 
 def test_fault_51_children_end_with_a_killed_daemon(home: Any, wait_for: Callable[..., Any]) -> None:
@@ -161,9 +185,31 @@ def test_fault_23_a_bad_configuration_is_refused_and_the_old_one_stays(home: Any
     problem = wait_for(lambda: home.status()["daemon"]["problems"], "a problem")[0]
     assert "modle" in problem
     assert "model" in problem
-    (home.home / "config.toml").write_text('[embedding]\nmodel = "hashing"\n')
-    home.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: not home.status()["daemon"]["problems"], "no problem")
+    (home.home / "config.toml").write_text('[embedding]\nmodel = "hashing"\n[cache]\nmax_mb = 7\n')
+    wait_for(lambda: not home.status()["daemon"]["problems"], "no problem")  # it is read when it changes, too
+
+
+def test_fault_24_another_model_answers_after_a_reload(home: Any, wait_for: Callable[..., Any]) -> None:
+    fill(home)
+    home.watch()
+    home.sync(semantic=True)
+    before = home.status()["model"]["fingerprint"]
+    home.client.close()
+    (home.home / "config.toml").write_text('[embedding]\nmodel = "hashing"\nmax_tokens = 64\n')
+
+    def switched() -> bool:
+        try:
+            with Client.connect(_paths(home)) as client:
+                document = client.call("status", deadline=10)
+                return (
+                    document["model"]["fingerprint"] not in (None, before)
+                    and document["workspaces"][0]["state"] == "ready"
+                    and document["store"]["vectors"] == 12
+                )
+        except (ClientError, IndexError):
+            return False
+
+    wait_for(switched, "all embedded by the other model")
 
 
 def test_fault_40_queries_during_a_full_index(home: Any) -> None:
