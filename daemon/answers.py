@@ -6,7 +6,6 @@ on query threads and share nothing but the daemon's parts, which are safe to rea
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from codegraphd.daemon.analysis.features import features
 from codegraphd.daemon.embedding.text import context_text
 from codegraphd.daemon.graph.recipe import quoted, recipe_of
 from codegraphd.daemon.parser_process import UnreadableError, read_file
@@ -199,7 +197,7 @@ def explain(daemon: Daemon, root: RootRecord, path: str, line: int) -> dict[str,
             "depth": reason.depth,
             "clock": daemon.store.clock_text(reason.clock),
         },
-        "features": _features(unit, source),
+        **(daemon.studied(root, file, unit) or {"features": None, "control_flow": None, "data_flow": None}),
         **standing,
         "degraded": None if source is not None else "the file has changed since it was indexed",
     }
@@ -302,9 +300,3 @@ def _source(view: Snapshot, file: FileRecord) -> bytes | None:
     if found is None or hashlib.sha256(found[1]).digest() != file.digest:
         return None
     return found[1]
-
-
-def _features(unit: UnitRecord, source: bytes | None) -> dict[str, Any] | None:
-    if source is None:
-        return None
-    return dataclasses.asdict(features(unit.language, source, unit.unit.start_byte, unit.unit.end_byte))

@@ -31,7 +31,7 @@ from codegraphd.daemon.config import load as load_config
 from codegraphd.daemon.handlers import Handlers
 from codegraphd.daemon.indexer import Indexer
 from codegraphd.daemon.model import ModelInUse
-from codegraphd.daemon.parsers import Parsers
+from codegraphd.daemon.parsers import Parsers, StudyJob
 from codegraphd.daemon.settings import (
     AT_ONCE,
     cache_budget,
@@ -53,7 +53,7 @@ from codegraphd.store.ann import VectorIndex
 from codegraphd.store.env import Store, move_aside
 from codegraphd.store.errors import StoreDamaged, StoreError
 from codegraphd.store.lexical import WordIndex
-from codegraphd.store.records import FileRecord, RootRecord
+from codegraphd.store.records import FileRecord, RootRecord, UnitRecord
 from codegraphd.store.snapshot import Snapshot
 from codegraphd.store.writer import Writer
 
@@ -234,6 +234,18 @@ class Daemon:
         self.parsers.render(root.path, file.path, file.digest, texts.set_result, urgent=True)
         try:
             return texts.result(WAIT_S)
+        except TimeoutError:
+            return None
+
+    def studied(self, root: RootRecord, file: FileRecord | None, unit: UnitRecord) -> dict[str, Any] | None:
+        """Features and flow of a unit; None: the file has moved on, or it takes too long. Blocks; for query threads."""
+        if file is None:
+            return None
+        span = (unit.unit.start_byte, unit.unit.end_byte)
+        found: Future[dict[str, Any] | None] = Future()
+        self.parsers.study(StudyJob(root.path, file.path, file.digest, unit.language, *span), found.set_result)
+        try:
+            return found.result(WAIT_S)
         except TimeoutError:
             return None
 

@@ -5,11 +5,12 @@ of one version only, so it is nothing but msgpack of tuples in the order of the 
 
     request   [id, "parse", urgent, root, path, known digest or nil, max_bytes]
               [id, "render", urgent, root, path, digest]
+              [id, "study", urgent, root, path, digest, language, start_byte, end_byte]
     answer    [0, "ready", process id]                      once, when the grammars are at hand
               [id, "start", stat, digest, language, cpu]    parsing of these bytes begins now; processor time so far
               [id, "module", stat, module, seconds]         [id, "unchanged", stat]
               [id, "gone"]   [id, "skipped", stat or nil, reason]   [id, "raised", text]
-              [id, "texts", texts or nil]
+              [id, "texts", texts or nil]   [id, "studied", map or nil]
 
 The child looks at its input between two files, so that an urgent request overtakes the bulk that already lies there.
 A "start" is sent in the same write as the answer before it: it costs no extra wake-up of the daemon, and it tells the
@@ -194,26 +195,41 @@ def answer(request: tuple[Any, ...], analysis: Analysis, started: Callable[..., 
     """Do one request. `started(id, "start", ...)` is called before any parsing."""
     number, task, _urgent, root, path, *rest = request
     name = os.fsdecode(path)
+    nothing = "studied" if task == "study" else "texts"
     try:
         found = read_file(root, path, rest[1] if task == "parse" else sys.maxsize)
     except UnreadableError as trouble:
         stat = trouble.stat and _stat(trouble.stat)
-        return (number, "skipped", stat, trouble.reason) if task == "parse" else (number, "texts", None)
+        return (number, "skipped", stat, trouble.reason) if task == "parse" else (number, nothing, None)
     if found is None:
-        return (number, "gone") if task == "parse" else (number, "texts", None)
+        return (number, "gone") if task == "parse" else (number, nothing, None)
     stat, source = found
     digest = hashlib.sha256(source).digest()
-    if (digest == rest[0]) != (task == "render"):
-        return (number, "unchanged", _stat(stat)) if task == "parse" else (number, "texts", None)
+    if (digest == rest[0]) != (task != "parse"):
+        return (number, "unchanged", _stat(stat)) if task == "parse" else (number, nothing, None)
     started(number, "start", _stat(stat), digest, _language(analysis, name, source), time.process_time())
     before = time.perf_counter()
     try:
         if task == "render":
             return (number, "texts", analysis.render(name, source))
+        if task == "study":
+            return (number, "studied", _study(source, *rest[1:]))
         module = module_to_wire(analysis.parse(name, source))
     except Exception as error:  # "never raises" is a promise; breaking it must cost one file only
         return (number, "raised", f"{type(error).__name__}: {error}"[:500])
     return (number, "module", _stat(stat), module, time.perf_counter() - before)
+
+
+def _study(source: bytes, language: str, start: int, end: int) -> dict[str, Any]:
+    """What `explain` shows of a unit beyond what is indexed: computed when asked for, here, since it parses again."""
+    from codegraphd.daemon.analysis import features, flow
+
+    found: dict[str, Any] = {"features": None, "control_flow": None, "data_flow": None}
+    if language in flow.LANGUAGES:
+        found["features"] = features.features(language, source, start, end).to_dict()
+        found["control_flow"] = flow.control_flow(language, source, start, end).to_dict()
+        found["data_flow"] = flow.data_flow(language, source, start, end).to_dict()
+    return found
 
 
 def _language(analysis: Analysis, path: str, source: bytes) -> str:

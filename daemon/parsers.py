@@ -56,6 +56,16 @@ class ParseJob:
 
 
 @dataclass(frozen=True, slots=True)
+class StudyJob:
+    root_path: str
+    path: str
+    digest: bytes  # SHA-256 of the bytes that the spans belong to
+    language: str
+    start_byte: int
+    end_byte: int
+
+
+@dataclass(frozen=True, slots=True)
 class Parsed:
     """What became of a file: exactly one of `module`, `unchanged`, `gone` and `skipped` (the reason) is set."""
 
@@ -74,7 +84,7 @@ class _Task:
     request: bytes
     urgent: bool
     finish: Callable[[Any], None]  # with Parsed, or with the texts
-    renders: bool
+    kind: str  # "parse", "render" or "study"
     attempts: int = 0  # how often a process went down while it had this file in hand
     alone: bool = False  # under suspicion: nothing else is in flight beside it
 
@@ -141,7 +151,7 @@ class Parsers:
         self._failed_starts, self._may_start = 0, 0.0
         self._warm_after_s, self._warm_at = warm_after_s, clock() + warm_after_s
         self._counts = dict.fromkeys(
-            ("parsed", "unchanged", "gone", "skipped", "rendered", "timeouts", "crashes", "starts"), 0
+            ("parsed", "unchanged", "gone", "skipped", "rendered", "studied", "timeouts", "crashes", "starts"), 0
         )
         self._parse_s = 0.0
         self._thread = threading.Thread(target=self._manage, name="parsers", daemon=True)
@@ -150,13 +160,19 @@ class Parsers:
     def parse(self, job: ParseJob, done: Callable[[Parsed], None], *, urgent: bool) -> None:
         """Read, hash and parse one file."""
         where, rest = (job.root_path, job.path), (job.known_digest, job.max_bytes)
-        self._submit(where, rest, done, renders=False, urgent=urgent)
+        self._submit(where, rest, done, kind="parse", urgent=urgent)
 
     def render(
         self, root_path: str, path: str, digest: bytes, done: Callable[[tuple[str, ...] | None], None], urgent: bool
     ) -> None:
         """The own texts of all units of the file with this SHA-256; None: the file has moved on or cannot be had."""
-        self._submit((root_path, path), (digest,), done, renders=True, urgent=urgent)
+        self._submit((root_path, path), (digest,), done, kind="render", urgent=urgent)
+
+    def study(self, job: StudyJob, done: Callable[[dict[str, Any] | None], None]) -> None:
+        """Features, control flow and data flow of one unit; None: the file has moved on, cannot be had, or took too
+        long. Somebody waits for it: it is urgent."""
+        rest = (job.digest, job.language, job.start_byte, job.end_byte)
+        self._submit((job.root_path, job.path), rest, done, kind="study", urgent=True)
 
     def tick(self, now: float) -> None:  # noqa: ARG002 - the pool has its own clock and thread
         """Look for overdue and idle children now. Not needed for correctness: the pool's own thread wakes for them."""
@@ -198,16 +214,15 @@ class Parsers:
         rest: tuple[Any, ...],
         finish: Callable[[Any], None],
         *,
-        renders: bool,
+        kind: str,
         urgent: bool,
     ) -> None:
         number, (root, path) = next(self._numbers), where
-        kind = "render" if renders else "parse"
         request = pack((number, kind, urgent, os.fsencode(root), os.fsencode(path), *rest))
         with self._lock:
             if self._closed:
                 return
-            (self._urgent if urgent else self._bulk).append(_Task(number, path, request, urgent, finish, renders))
+            (self._urgent if urgent else self._bulk).append(_Task(number, path, request, urgent, finish, kind))
             self._hand_out()
 
     def _hand_out(self) -> None:
@@ -434,7 +449,7 @@ def _processor_s(pid: int) -> float:
 
 def _outcome(task: _Task, tag: str, rest: list[Any], started: _Start | None) -> Any:
     match tag:
-        case "texts":
+        case "texts" | "studied":
             return rest[0]
         case "module":
             return Parsed(task.name, Stat(*rest[0]), module_from_wire(rest[1]))
@@ -452,7 +467,7 @@ def _outcome(task: _Task, tag: str, rest: list[Any], started: _Start | None) -> 
 
 def _failure(task: _Task, reason: str, started: _Start | None) -> Any:
     """The answer for a file that cannot be parsed. A file that was never even read is "unreadable"."""
-    if task.renders:
+    if task.kind != "parse":
         return None
     if started is None or started.number != task.number:
         return Parsed(task.name, skipped="unreadable")

@@ -167,13 +167,29 @@ def explain(arguments: Namespace) -> int:
         )
         for text in str(item.get("text", "")).splitlines():
             print(plain(text))
-    features = found.get("features")
-    if features:
+    if features := found.get("features"):
         print(paint("\n--- features", "dim"))
-        for name, value in features.items():
-            print(f"{name}: {plain(str(value))}")
+        figures = [f"{name} {value}" for name, value in features.items() if isinstance(value, int) and value]
+        print(plain(", ".join(figures)))
+    _show_flow(found)
     _tell_rest(found, nothing=False)
     return DONE
+
+
+def _show_flow(found: dict[str, Any]) -> None:
+    """Control flow a line a block, data flow a line a variable that gets a value from another."""
+    if blocks := (found.get("control_flow") or {}).get("blocks"):
+        print(paint("\n--- control flow", "dim"))
+        for block in blocks:
+            where = f"{block['start_line']}-{block['end_line']}" if block["start_line"] else ""
+            to = ", ".join(f"{s['block']} {s['when']}".strip() for s in block["successors"])
+            print(plain(f"{block['id']:>3} {block['kind']:<10} {where:<9} -> {to or 'end'}"))
+    if edges := (found.get("data_flow") or {}).get("edges"):
+        print(paint("\n--- data flow", "dim"))
+        for edge in edges:
+            if edge["sources"]:
+                sources = ", ".join(f"{s['name']}:{s['line']}" for s in edge["sources"])
+                print(plain(f"{edge['name']}:{edge['line']} {edge['relation']} {sources}"))
 
 
 # --- which workspace -----------------------------------------------------------------------------------------------

@@ -286,7 +286,12 @@ def test_the_command_line_tour(home: Any) -> None:
     assert json.loads(run("search", "f4", "--json"))["results"][0]["name"] == "f4"
     assert json.loads(run("status", "--json"))["workspaces"][0]["units"] == 12
     assert json.loads(run("symbols", "m4.py", "--json"))["units"][0]["name"] == "f4"
-    assert json.loads(run("explain", "m4.py:2", "--json"))["reason"]["level"] == "initial"
+    explained = json.loads(run("explain", "m4.py:2", "--json"))
+    assert explained["reason"]["level"] == "initial"
+    assert explained["features"]["cyclomatic"] == 1
+    assert {edge["name"] for edge in explained["data_flow"]["edges"]} == {"x"}
+    assert explained["control_flow"]["blocks"][0]["kind"] == "entry"
+    assert "--- control flow" in run("explain", "m4.py:2")
     matches = json.loads(run("similar", "m4.py:2", "--threshold", "0.5", "--json"))["matches"]
     assert "f4" not in {match["name"] for match in matches}
     assert json.loads(run("dependents", "f4", "--json"))["units"] == []
