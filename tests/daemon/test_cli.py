@@ -398,7 +398,7 @@ def test_explain(daemon: Scripted, cli: Cli, tmp_path: Path) -> None:
     out = cli("explain", "src/a.py:1").out
     assert "semantic: b.py:B, 1 step away, at s:4" in out
     assert "def a():" in out
-    assert "branches: 2" in out
+    assert "branches 2" in out
     assert "\x1b" not in out  # a file cannot drive the terminal
 
 
