@@ -44,7 +44,7 @@ def sources(directory: str, language: str, limit: int) -> Iterator[tuple[str, by
 def bare(path: str, language: str, raw: bytes) -> None:
     chosen = dialect(grammar_of(path, language))
     tree = tree_sitter.Parser(grammar_language(chosen.grammar)).parse(raw)
-    tree_sitter.QueryCursor(query(chosen.grammar, chosen.queries)).captures(tree.root_node)
+    tree_sitter.QueryCursor(query(chosen.grammar, chosen.queries)).matches(tree.root_node)
 
 
 def measure(language: str, directory: str, limit: int) -> dict[str, object]:

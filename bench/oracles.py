@@ -101,9 +101,8 @@ def compare(language: str, directory: str, limit: int, n_misses: int) -> None:
                 misses.append(f"{path}:{line} {kind} {name}")
     n = sum(total.values())
     found = n - sum(missed.values())
-    print(
-        f"{language}: {found} of {n} tags in {len(by_file)} files, recall {found / max(n, 1):.4f}; missed {dict(missed)}"
-    )
+    recall = found / max(n, 1)
+    print(f"{language}: {found} of {n} tags in {len(by_file)} files, recall {recall:.4f}; missed {dict(missed)}")
     for miss in misses[:: max(1, len(misses) // max(n_misses, 1))][:n_misses]:
         print("   ", miss)
 

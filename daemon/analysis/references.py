@@ -332,8 +332,11 @@ def bindings_of(
 
 def _with_literals(source: Source, start: int, end: int) -> str:
     """The text of a span with its comments blanked and its literals kept."""
-    text = source.masked[start:end]
+    pieces: list[str] = []
+    position = start
     for literal_start, literal_end in source.spans_in(start, end):
-        a, b = literal_start - start, literal_end - start
-        text = text[:a] + source.text[literal_start:literal_end] + text[b:]
-    return text
+        pieces.append(source.masked[position:literal_start])
+        pieces.append(source.text[literal_start:literal_end])
+        position = literal_end
+    pieces.append(source.masked[position:end])
+    return "".join(pieces)

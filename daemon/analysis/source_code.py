@@ -104,14 +104,19 @@ def _with_file_unit(drafts: list[Draft], captures: Captures, source: Source, roo
     return [file, *drafts]
 
 
+def _n_lines(draft: Draft, starts: Sequence[int]) -> int:
+    return bisect_right(starts, draft.end) - bisect_right(starts, draft.start) + 1
+
+
 def _with_parts(drafts: list[Draft], raw: bytes, starts: Sequence[int]) -> list[Draft]:
     """Add the parts of long functions, tables and files, each after its unit; parents and children renumbered."""
     added: list[tuple[Draft, Draft]] = []
     for draft in drafts:
         if draft.kind in CONTAINERS or draft.is_container or draft.end - draft.start < parts.LONG:
             continue
-        if bisect_right(starts, draft.end) - bisect_right(starts, draft.start) < parts.LONG:
-            continue
+        nested = sum(_n_lines(drafts[child], starts) for child in draft.children)
+        if _n_lines(draft, starts) - nested < parts.LONG:
+            continue  # what is nested in it is found, and cut, for itself
         body = draft.node.child_by_field_name("body") or draft.node
         if draft.kind == "file" and len(draft.children) > 0:
             continue  # its text has holes where the definitions are

@@ -12,6 +12,8 @@ from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import Dialect, Draft, Import, node_text
 
+MAX_PATH = 50  # names in the path of a `use`
+
 KEYWORDS = names(
     "as async await break const continue crate dyn else enum extern false fn for if impl in let loop match mod move "
     "mut pub ref return self Self static struct super trait true type union unsafe use where while yield macro_rules"
@@ -137,6 +139,8 @@ def _tree(text: str) -> list[tuple[str, str, str]]:
     stack = [("", text)]
     while stack and len(leaves) < 1_000:
         prefix, tree = stack.pop()
+        if prefix.count("::") > MAX_PATH:
+            continue
         head, brace, rest = tree.partition("{")
         if brace:
             inner = rest.rpartition("}")[0] if "}" in rest else rest

@@ -163,7 +163,12 @@ def test_truncated_anywhere(language: str) -> None:
         ("a.py", b"class A:\n" + b"    def f(self): pass\n" * 5_000),
         ("a.py", b"x = [\n" + b"    (1, 'a'),\n" * 50_000 + b"]\n"),
         ("a.py", b"f(1)\n" * 30_000),
-        ("a.go", b"package p\nvar (\n" + b"\tA = f(1)\n" * 20_000 + b")\n"),
+        ("a.go", b"package p\nvar (\n" + b"\tA = f(1)\n" * 12_000 + b")\n"),
+        ("a.js", b"module.exports = {\n" + b"  'k': 'v', x: [1, 'y'],\n" * 10_000 + b"};\n"),
+        ("a.js", b"describe('a', () => {\n" + b"  it('b', () => { expect(run(1)).toBe(1); });\n" * 3_000 + b"});\n"),
+        ("a.js", b"x" + b".then(a => b(a))\n" * 5_000 + b";\n"),
+        ("a.js", b"function f(){\n" * 1_000 + b"}\n" * 1_000),
+        ("a.rs", b"use " + b"a::{" * 3_000 + b"b" + b"}" * 3_000 + b";\n"),
     ],
     ids=lambda value: value if isinstance(value, str) else repr(value[:20]),
 )
