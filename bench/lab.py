@@ -35,8 +35,8 @@ def vector_of(key: bytes) -> Any:
 class Lab:
     """A project in memory, its index in a store, and what the model was asked for."""
 
-    def __init__(self, directory: Path, settings: Settings) -> None:
-        self.directory, self.settings = directory, settings
+    def __init__(self, directory: Path, settings: Settings, *, volatile: bool = True) -> None:
+        self.directory, self.settings, self.volatile = directory, settings, volatile
         self.sources: dict[str, bytes] = {}
         self.n_stores = 0
         self.store, self.writer = self._open("live")
@@ -45,7 +45,7 @@ class Lab:
         self.levels: dict[str, str] = {}  # of those units: why
 
     def _open(self, name: str) -> tuple[Store, Writer]:
-        store = Store.open(str(self.directory / name), volatile=True)
+        store = Store.open(str(self.directory / name), volatile=self.volatile)
         writer = Writer(store)
         writer.submit(lambda txn: txn.put_root(RootRecord(ROOT, "/lab"))).result()
         return store, writer
@@ -57,7 +57,7 @@ class Lab:
     def reopen(self) -> None:
         """A restart: everything but the store is forgotten."""
         self.close()
-        self.store = Store.open(str(self.directory / "live"), volatile=True)
+        self.store = Store.open(str(self.directory / "live"), volatile=self.volatile)
         self.writer = Writer(self.store)
 
     def edit(self, edits: Mapping[str, bytes | None], *, patience: int = 1_000_000) -> list[Outcome]:
@@ -123,7 +123,7 @@ class Lab:
         """Of the index to one built from scratch, and of the attached vectors to those of the recipes."""
         self.n_stores += 1
         fresh = Lab.__new__(Lab)
-        fresh.directory, fresh.settings = self.directory, self.settings
+        fresh.directory, fresh.settings, fresh.volatile = self.directory, self.settings, True
         fresh.store, fresh.writer = fresh._open(f"fresh{self.n_stores}")
         try:
             fresh.index(self.sources)
