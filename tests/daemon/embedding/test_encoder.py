@@ -148,7 +148,7 @@ def test_a_device_that_is_not_there_is_refused(mini: tuple[ModelInfo, np.ndarray
 def test_auto_measures_once_for_a_processor(
     mini: tuple[ModelInfo, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "_trial", lambda backend, _: 2.0 - (backend.dtype == "float32"))
+    monkeypatch.setattr(backends, "_trial", lambda backend, *_: 2.0 - (backend.dtype == "float32"))
     assert open_backend(mini[0], "cpu", "auto", str(tmp_path)).dtype == "float32"
     monkeypatch.setattr(backends, "_trial", lambda *_: pytest.fail("measured again"))
     assert open_backend(mini[0], "cpu", "auto", str(tmp_path)).dtype == "float32"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import platform
 import queue
 import signal
 import subprocess
@@ -200,6 +201,14 @@ def test_minilm_in_its_process(desk: Callable[..., Desk]) -> None:
     figures = here.embedder.statistics()
     assert (figures["name"], figures["dim"], figures["device"]) == ("all-MiniLM-L6-v2", 384, "cpu")
     assert figures["rss_bytes"] < 450e6
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="AVX2 is the x86 processors'")
+def test_a_processor_without_bfloat16_gets_float32(desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    here = desk(model="", limits=Limits())
+    assert here.embedder.query(["x"], timeout=100).result().shape == (1, 384)
+    assert here.embedder.statistics()["dtype"] == "float32"
 
 
 def test_fault_43_a_missing_model_falls_back(desk: Callable[..., Desk], tmp_path: Path) -> None:
