@@ -24,9 +24,7 @@ import psutil
 
 from codegraphd.daemon.child import Child
 from codegraphd.daemon.embedding import messages
-from codegraphd.daemon.embedding.messages import Load
-from codegraphd.daemon.embedding.models import ModelInfo, Settings, resolve
-from codegraphd.daemon.embedding.supervision import (
+from codegraphd.daemon.embedding.events import (
     Action,
     Answer,
     Asked,
@@ -42,10 +40,12 @@ from codegraphd.daemon.embedding.supervision import (
     Send,
     Spawn,
     Submitted,
-    Supervisor,
     Tell,
     Tick,
 )
+from codegraphd.daemon.embedding.messages import Load
+from codegraphd.daemon.embedding.models import ModelInfo, Settings, resolve
+from codegraphd.daemon.embedding.supervision import Supervisor
 from codegraphd.store.records import Batch
 
 __all__ = ["Embedded", "Embedder", "Failed", "ModelState", "ModelUnavailableError"]

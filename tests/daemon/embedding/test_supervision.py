@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraphd.daemon.embedding import supervision
-from codegraphd.daemon.embedding.messages import Ask, Broken, Embed, Loaded, Refused, Started, Up, Vectors
-from codegraphd.daemon.embedding.models import ModelError, ModelInfo
-from codegraphd.daemon.embedding.supervision import (
+from codegraphd.daemon.embedding.events import (
     Action,
     Answer,
     Asked,
@@ -26,10 +24,12 @@ from codegraphd.daemon.embedding.supervision import (
     Send,
     Spawn,
     Submitted,
-    Supervisor,
     Tell,
     Tick,
 )
+from codegraphd.daemon.embedding.messages import Ask, Broken, Embed, Loaded, Refused, Started, Up, Vectors
+from codegraphd.daemon.embedding.models import ModelError, ModelInfo
+from codegraphd.daemon.embedding.supervision import Supervisor
 from codegraphd.store.records import Batch, Input
 
 DIM = 4
@@ -264,6 +264,32 @@ def test_fault_46_a_process_that_grows_is_replaced_between_two_pieces() -> None:
     assert sorted(record.batch_id for record in world.of(Embedded)) == [1, 2]
     assert len(world.starts) == 2
     assert world.supervisor.restarts == 0
+
+
+def test_fault_42_of_two_lanes_the_guilty_one_is_found() -> None:
+    world = World()
+    world.event(Submitted(batch(1, "good")))
+    world.event(Submitted(batch(2, "die")))
+    for sent in list(world._inbox):
+        world.event(Heard(1, Started(sent.id)))
+    world.die()
+    world.run()
+    assert [record.batch_id for record in world.of(Embedded)] == [1]
+    assert [record.bad for record in world.of(Failed)] == [(b"die",)]
+
+
+def test_fault_42_a_lane_that_hangs_is_noticed_while_another_works() -> None:
+    world = World(limits=Limits(hang_s=120))
+    world.event(Submitted(batch(1, "hang")))
+    stuck = world._inbox.pop()
+    world.event(Heard(1, Started(stuck.id)))
+    for number in range(2, 16):
+        world.event(Submitted(batch(number, "x")))
+        world.run(until=world.now + 10)
+    assert len(world.starts) == 2
+    world.run()
+    assert [record.bad for record in world.of(Failed)] == [(b"hang",)]
+    assert len(world.of(Embedded)) == 14
 
 
 def test_a_query_that_kills_is_not_sent_again() -> None:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from codegraphd.daemon.embedding import worker
-from codegraphd.daemon.embedding.supervision import Limits
+from codegraphd.daemon.embedding.events import Limits
 from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, ModelState, ModelUnavailableError
 from codegraphd.store.records import Batch, Input, digest
 
