@@ -69,6 +69,15 @@ _TAIL_MACRO = re.compile(
 _DEFAULTED = re.compile(  # `A::~A() = default;` is an assignment to the grammar
     rb"^([A-Za-z_][\w:<>, \t]*::~?\w+[ \t]*\([^;{}()]*\)[^\n;{}=]*)(=\s*default\s*;)", re.MULTILINE
 )
+_NAME_MACRO = re.compile(  # `int API f(…)`, where a type stands before the macro
+    rb"^(?:(?:static|extern|inline|const|local)[ \t]+)*"
+    rb"(?!(?:static|extern|inline|const|local|typedef|return|else|struct|enum|union|unsigned|case|goto)\b)"
+    rb"[A-Za-z_]\w*[ \t]*[ \t*]" + _MACRO + rb"(?=[ \t]+\*?[A-Za-z_]\w*[ \t]*\()",
+    re.MULTILINE,
+)
+_OLD_PROTOTYPE = re.compile(  # `int f OF((int a));`
+    rb"\b((?:OF|PARAMS|__P|_P|PROTO|ARGS)[ \t]*\()(\([^;{}]*\))\)(?=\s*;)"
+)
 _CHAINED = re.compile(r"\)\s*(?:\.|->)")  # `make_unique<A>()->b()` makes what `b` makes
 _OPERATOR_GAP = re.compile(r"operator ([^\w\s]+) ?\(")
 _ARGUMENTS = re.compile(r"<[^<>]*>")
@@ -321,6 +330,8 @@ def _prepare(raw: bytes) -> bytes:
     raw = _CLASS_MACRO.sub(_blank, raw)
     raw = _LINE_MACRO.sub(_blank, raw)
     raw = _TYPE_MACRO.sub(_blank, raw)
+    raw = _NAME_MACRO.sub(_blank, raw)
+    raw = _OLD_PROTOTYPE.sub(lambda match: b" " * len(match[1]) + match[2] + b" ", raw)
     raw = _TAIL_MACRO.sub(_blank, raw)
     return _DEFAULTED.sub(lambda match: match[1] + b"{" + b" " * (len(match[2]) - 2) + b"}", raw)
 
