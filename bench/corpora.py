@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-QUICK = ("asyncio", "concurrent", "email", "http", "json", "logging", "urllib", "xml")
+QUICK = ("asyncio", "concurrent", "http", "json", "logging", "urllib")
 _LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3", "turtledemo"}
 
 

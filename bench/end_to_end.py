@@ -163,7 +163,7 @@ class Asker:
                     text = f"{question.sentence} {n // len(question.sentence)}"  # never the same: no cached vector
                     with timed(self.spent):
                         client.call("search", query=text, wait_ms=0)
-                    self._stop.wait(0.05)  # a person or an agent, not a flood
+                    self._stop.wait(0.25)  # an agent at work, not a flood: the model's time is for indexing
         except Exception as error:
             self.error = error
 
@@ -206,7 +206,7 @@ def _fresh_texts(questions: list[Documented]) -> Iterator[str]:
 
 
 def throughput(run: Run, home: Home) -> None:
-    seconds = run.n(6, 2)
+    seconds = run.n(6, 1)
     texts = _fresh_texts(run.questions[::-1])
     lock = threading.Lock()
 
@@ -252,7 +252,7 @@ def saves(run: Run, home: Home, corpus: Corpus) -> None:
 
     The saves go round several files: nobody saves one file five times a second, and a daemon may slow down who does.
     """
-    for lines in SAVE_LINES:
+    for lines in SAVE_LINES[: run.n(3, 2)]:
         paths = [corpus.root / f"bench_saved_{lines}_{n}.py" for n in range(SAVED_FILES)]
         body = _filler(lines)  # the same for all: what is equal is embedded once
         for path in paths:
@@ -261,7 +261,7 @@ def saves(run: Run, home: Home, corpus: Corpus) -> None:
             client.call("sync", root=str(corpus.root), semantic=True, timeout_s=600)
             for mode in ("lexical", "semantic"):
                 spent: list[float] = []
-                for n in range(run.n(50, 12)):
+                for n in range(run.n(50, 8)):
                     time.sleep(0.25)  # the daemon is at rest again
                     path = paths[n % SAVED_FILES]
                     name, sentence = _new_function(f"{mode}{lines}", n)
@@ -338,7 +338,7 @@ def restart(run: Run, home: Home, corpus: Corpus) -> None:
 
 
 def idle(run: Run, home: Home) -> None:
-    seconds = run.n(60, 10)
+    seconds = run.n(60, 6)
     time.sleep(run.n(35, 3))  # parsers that idle have ended, indexes are committed
     before = home.cpu_s()
     time.sleep(seconds)
