@@ -6,9 +6,10 @@ on query threads and share nothing but the daemon's parts, which are safe to rea
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,9 @@ import numpy.typing as npt
 
 from codegraphd.daemon.embedding.text import context_text
 from codegraphd.daemon.graph.recipe import quoted, recipe_of
+from codegraphd.daemon.paging import clocked, cut
 from codegraphd.daemon.parser_process import UnreadableError, read_file
-from codegraphd.daemon.search import calibration, clones, query
+from codegraphd.daemon.search import clones, query
 from codegraphd.daemon.search import symbols as names
 from codegraphd.daemon.search.units import Describer, locate, whole
 from codegraphd.daemon.snippets import Snippet
@@ -89,16 +91,15 @@ def similar_to_code(
     vector: Vector | None,
     degraded: str | None,
 ) -> dict[str, Any]:
-    if snippet.module is not None:
-        sample = clones.sample_of_code(snippet.module, vector)
-    else:
-        sample = clones.Sample(params.language or "text", vector)
+    sample = _sample_of_snippet(snippet, params.language or "text", vector)
     with daemon.store.snapshot() as view:
         matches = clones.similar(view, daemon.vectors, sample, _range(params, roots), _model_name(daemon))
         return {"matches": matches, **_standing(daemon, view, roots), "degraded": degraded}
 
 
-def clone_families(daemon: Daemon, params: messages.Clones, roots: Sequence[RootRecord]) -> dict[str, Any]:
+def clone_families(
+    daemon: Daemon, params: messages.Clones, roots: Sequence[RootRecord], expired: Callable[[], bool]
+) -> dict[str, Any]:
     (root,) = roots
     with daemon.store.snapshot() as view:
         found = clones.families(
@@ -109,6 +110,7 @@ def clone_families(daemon: Daemon, params: messages.Clones, roots: Sequence[Root
             min_lines=params.min_lines,
             languages=frozenset(params.languages) if params.languages else None,
             limit=params.limit,
+            expired=expired,
         )
         return {**found, **_standing(daemon, view, roots)}
 
@@ -150,7 +152,7 @@ def around(
 
 def symbols(daemon: Daemon, params: messages.Symbols, roots: Sequence[RootRecord], path: str | None) -> dict[str, Any]:
     with daemon.store.snapshot() as view:
-        if path is not None and path != "." and view.file(roots[0].id, path) is None:
+        if path not in (None, "", ".") and view.file(roots[0].id, path) is None:
             below = next(view.files(roots[0].id, path.rstrip("/") + "/"), None)
             if below is None:
                 raise RequestError(NOT_FOUND, f"{path} is not indexed in {roots[0].path}")
@@ -203,16 +205,20 @@ def explain(daemon: Daemon, root: RootRecord, path: str, line: int) -> dict[str,
     }
 
 
-def changes(daemon: Daemon, root: RootRecord, since: str) -> dict[str, Any]:
-    """The units that differ from an earlier clock; `reset` where that clock cannot be reached."""
-    number = daemon.store.parse_clock(since)
+def changes(daemon: Daemon, root: RootRecord, params: messages.Changes) -> dict[str, Any]:
+    """The units that differ from an earlier clock, as unit records; of one that is gone, what was noted of it.
+    `reset` where that clock cannot be reached: what is known of the workspace is then to be asked for anew."""
+    number = daemon.store.parse_clock(params.since)
     with daemon.store.snapshot() as view:
+        begin, end, newest = clocked(params, view.clock)
         found = view.changes(root.id, number) if number is not None and number <= view.clock else None
-        clock = daemon.store.clock_text(view.clock)
+        clock = daemon.store.clock_text(newest)
         if found is None:
-            return {"clock": clock, "units": [], "reset": True}
+            return {"clock": daemon.store.clock_text(view.clock), "units": [], "reset": True, "next": None}
         merged: dict[int, dict[str, Any]] = {}
-        for _, change in found:
+        for at, change in found:
+            if at > newest:
+                break
             line = {
                 "id": str(change.unit),
                 "root": root.path,
@@ -230,13 +236,23 @@ def changes(daemon: Daemon, root: RootRecord, since: str) -> dict[str, Any]:
             elif before is not None and before["change"] == "moved" and change.change in ("modified", "moved"):
                 line["change"], line["from"] = "moved", before["from"]
             merged[change.unit] = line
-        return {"clock": clock, "units": list(merged.values()), "reset": False}
+        answer = {"clock": clock, "reset": False, **cut(list(merged.values()), "units", begin, end, newest)}
+        describer = Describer(view)
+        for line in answer["units"]:
+            unit = view.unit(int(line["id"])) if line["change"] != "deleted" else None
+            if unit is not None:
+                line.update(describer.unit(unit))
+        return answer
 
 
-def calibrated(daemon: Daemon, cosine: float, *, one_language: bool = True) -> float:
-    """The cosine of two vectors as a similarity from 0 to 1."""
-    curve = calibration.curve_for(_model_name(daemon), one_language=one_language)
-    return round(calibration.similarity_of(cosine, curve), 4)
+def similarity(daemon: Daemon, snippets: Sequence[Snippet], languages: Sequence[str], vectors: Any) -> dict[str, Any]:
+    """What two pieces of code are to each other, by the rules of `similar`. `vectors`: float32[2, dim]."""
+    first, second = map(_sample_of_snippet, snippets, languages, vectors)
+    found = clones.compare(first, second, _model_name(daemon))
+    if languages[0] == languages[1] and snippets[0].text == snippets[1].text:  # of code that holds no unit, too
+        found = dataclasses.replace(found, similarity=1.0, type="exact")
+    cosine = None if found.cosine is None else round(found.cosine, 4)
+    return {"similarity": round(found.similarity, 4), "cosine": cosine, "type": found.type}
 
 
 # --- parts of answers ------------------------------------------------------------------------------------------------
@@ -262,6 +278,10 @@ def _standing(daemon: Daemon, view: Snapshot, roots: Sequence[RootRecord]) -> di
     }
 
 
+def _sample_of_snippet(snippet: Snippet, language: str, vector: Vector | None) -> clones.Sample:
+    return clones.sample_of_code(snippet.module, vector) if snippet.module else clones.Sample(language, vector)
+
+
 def _range(params: messages.Similar, roots: Sequence[RootRecord]) -> clones.Range:
     return clones.Range(
         params.threshold,
@@ -279,7 +299,7 @@ def _model_name(daemon: Daemon) -> str:
 def _unit_at(view: Snapshot, root: RootRecord, path: str, line: int) -> UnitRecord:
     file = view.file(root.id, path)
     if file is None:
-        raise RequestError(NOT_FOUND, f"{path} is not indexed in {root.path}")
+        raise RequestError(NOT_FOUND, f"{path or root.path} is not indexed in {root.path}")
     if file.skipped:
         raise RequestError(NOT_FOUND, f"{path} is not indexed: {file.skipped}")
     unit = locate(view, root.id, path, line)

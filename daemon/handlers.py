@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codegraphd.daemon import answers
+from codegraphd.daemon.paging import P, page
 from codegraphd.daemon.status import status_document
 from codegraphd.ipc import messages
 from codegraphd.ipc.errors import BAD_PARAMETERS, TIMEOUT, UNAVAILABLE, UNKNOWN_METHOD, RequestError
@@ -133,7 +136,7 @@ class Handlers:
         vector, degraded = None, None
         if params.mode != "lexical":
             vector, degraded = await self._query_vector(params.query, params.wait_ms, must=params.mode == "semantic")
-        return await self._run(lambda: answers.search(self._daemon, params, roots, vector, degraded))
+        return await self._paged(params, "results", lambda p: answers.search(self._daemon, p, roots, vector, degraded))
 
     async def _similar(self, params: messages.Similar, _: ClientContext) -> Any:
         self._check_languages(params.languages)
@@ -142,16 +145,30 @@ class Handlers:
             assert params.path is not None
             assert params.line is not None
             root, path = self._daemon.workspaces.resolve(params.path, params.root)
-            return await self._run(lambda: answers.similar_to_unit(self._daemon, params, root, path, roots))
+            ask = functools.partial(answers.similar_to_unit, self._daemon, root=root, path=path, roots=roots)
+            return await self._paged(params, "matches", ask)
         self._check_languages([params.language or ""])
         snippet = await self._run(lambda: self._daemon.snippet(params.code or "", params.language or "text"))
         vector, degraded = await self._text_vector(snippet.text)
-        return await self._run(lambda: answers.similar_to_code(self._daemon, params, roots, snippet, vector, degraded))
+        return await self._paged(
+            params, "matches", lambda p: answers.similar_to_code(self._daemon, p, roots, snippet, vector, degraded)
+        )
 
     async def _clones(self, params: messages.Clones, _: ClientContext) -> Any:
         self._check_languages(params.languages)
         roots = self._roots(params.root)
-        return await self._run(lambda: answers.clone_families(self._daemon, params, roots))
+        until = time.monotonic() + self._timeout()
+        is_given_up = threading.Event()
+
+        def expired() -> bool:
+            return is_given_up.is_set() or time.monotonic() > until
+
+        try:
+            return await self._paged(
+                params, "families", lambda p: answers.clone_families(self._daemon, p, roots, expired)
+            )
+        finally:
+            is_given_up.set()  # cancelled: the thread is free for the next question
 
     async def _dependents(self, params: messages.Dependents, _: ClientContext) -> Any:
         return await self._around(params, "in")
@@ -162,16 +179,25 @@ class Handlers:
     async def _around(self, params: messages.Dependents | messages.Dependencies, direction: str) -> Any:
         if params.path is not None:
             root, path = self._daemon.workspaces.resolve(params.path, params.root)
-            return await self._run(lambda: answers.around(self._daemon, params, (root,), path, direction))
-        roots = self._roots(params.root)
-        return await self._run(lambda: answers.around(self._daemon, params, roots, None, direction))
+            return await self._neighbours(params, (root,), path, direction)
+        return await self._neighbours(params, self._roots(params.root), None, direction)
+
+    async def _neighbours(
+        self,
+        params: messages.Dependents | messages.Dependencies,
+        roots: tuple[RootRecord, ...],
+        path: str | None,
+        direction: str,
+    ) -> Any:
+        found = await self._paged(params, "units", lambda p: answers.around(self._daemon, p, roots, path, direction))
+        return {**found, "truncated": found["truncated"] or found["next"] is not None}
 
     async def _symbols(self, params: messages.Symbols, _: ClientContext) -> Any:
         if params.path is not None:
             root, path = self._daemon.workspaces.resolve(params.path, params.root)
-            return await self._run(lambda: answers.symbols(self._daemon, params, (root,), path))
+            return await self._paged(params, "units", lambda p: answers.symbols(self._daemon, p, (root,), path))
         roots = self._roots(params.root)
-        return await self._run(lambda: answers.symbols(self._daemon, params, roots, None))
+        return await self._paged(params, "units", lambda p: answers.symbols(self._daemon, p, roots, None))
 
     async def _explain(self, params: messages.Explain, _: ClientContext) -> Any:
         root, path = self._daemon.workspaces.resolve(params.path, params.root)
@@ -179,7 +205,7 @@ class Handlers:
 
     async def _changes(self, params: messages.Changes, _: ClientContext) -> Any:
         (root,) = self._roots(params.root)
-        return await self._run(lambda: answers.changes(self._daemon, root, params.since))
+        return await self._run(lambda: answers.changes(self._daemon, root, params))
 
     async def _verify(self, params: messages.Verify, _: ClientContext) -> Any:
         (root,) = self._roots(params.root)
@@ -201,13 +227,12 @@ class Handlers:
         return {"vectors": [_encoded(v, params.encoding) for v in vectors], "dim": int(vectors.shape[1])}
 
     async def _similarity(self, params: messages.Similarity, _: ClientContext) -> Any:
-        inputs = [
-            messages.EmbedInput(code=params.code1, language=params.language),
-            messages.EmbedInput(code=params.code2, language=params.language2 or params.language),
-        ]
-        first, second = await self._embedded(inputs)
-        cosine = float(first @ second)
-        return {"similarity": answers.calibrated(self._daemon, cosine), "cosine": round(cosine, 4)}
+        languages = [params.language, params.language2 or params.language]
+        self._check_languages(languages)
+        pairs = list(zip((params.code1, params.code2), languages, strict=True))
+        snippets = await self._run(lambda: [self._daemon.snippet(code, language) for code, language in pairs])
+        vectors = await self._ask_model([snippet.text for snippet in snippets], "document", self._timeout())
+        return await self._run(lambda: answers.similarity(self._daemon, snippets, languages, vectors))
 
     async def _embedded(self, inputs: Sequence[messages.EmbedInput]) -> npt.NDArray[np.float32]:
         """One row for each input, of unit length."""
@@ -241,7 +266,7 @@ class Handlers:
             vector = (await self._ask_model([text], "query", wait_s))[0]
         except RequestError as error:
             if must:
-                raise
+                raise RequestError(UNAVAILABLE, f"no answer by meaning: {error.message}") from None
             return None, "model loading" if error.code == TIMEOUT and state != "failed" else error.message
         self._vectors[key] = vector
         if len(self._vectors) > _CACHED_QUERIES:
@@ -345,6 +370,9 @@ class Handlers:
     async def _run(self, function: Callable[[], T]) -> T:
         """On a query thread; a store that fails is the daemon's trouble, told once, as `unavailable`."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+
+    async def _paged(self, params: P, key: str, ask: Callable[[P], dict[str, Any]]) -> dict[str, Any]:
+        return await self._run(lambda: page(params, key, ask))
 
     def _roots(self, root: str | None) -> tuple[RootRecord, ...]:
         return self._daemon.workspaces.chosen(root)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from codegraphd.daemon.analysis.languages import EXTENSIONS
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
+from codegraphd.daemon.search.likeness import text_of_code
 from codegraphd.store.records import Module
 
 MAX_BYTES = 4 << 20
 WAIT_S = 10.0
-LOOSE_KINDS = frozenset({"part", "file"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Snippet:
     """`module` is None where the code could not be parsed; `text` is then the code as it came."""
 
     module: Module | None
-    text: str  # what the model reads: the normalised text of the outermost units
+    text: str  # what the model reads: the normalised text of the units, in order
 
 
 def read_snippet(parsers: Parsers, directory: str, code: str, language: str) -> Snippet:
@@ -51,5 +51,4 @@ def read_snippet(parsers: Parsers, directory: str, code: str, language: str) -> 
         os.unlink(path)
     if rendered is None:
         return Snippet(module, code)
-    outer = [n for n, unit in enumerate(module.units) if unit.parent < 0 and unit.kind not in LOOSE_KINDS]
-    return Snippet(module, "\n".join(rendered[n] for n in outer) or code)
+    return Snippet(module, text_of_code(module, rendered, code))

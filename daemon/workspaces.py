@@ -52,7 +52,10 @@ class Workspaces:
 
     def watch(self, path: str) -> Future[RootRecord]:
         """-> the root's record, once it is stored and its crawl has begun."""
-        real = os.path.realpath(os.path.expanduser(path))
+        path = os.path.expanduser(path)
+        if not os.path.isabs(path):  # relative to what? The daemon's directory is nobody's business
+            raise RequestError(BAD_PARAMETERS, f"{path} is relative: give the absolute path of a directory")
+        real = os.path.realpath(path)
         if not os.path.isdir(real):
             raise RequestError(BAD_PARAMETERS, f"{path} is not a directory: give the directory of a workspace")
         if real == os.sep:

@@ -150,7 +150,7 @@ def families(
     """`families`, those with most lines to save first, and `truncated`: whether a bound cut the search short.
 
     A family has `members` (unit maps), `type` (the loosest that joins it), `similarity` (the least of the pairs that
-    join it) and `lines` (of all members but the longest). `expired` is asked between blocks, of about 20 ms each.
+    join it) and `lines` (of all members but the longest). `expired` is asked every 20 ms or so.
     """
     units, truncated = _candidates(index, root, min_lines, languages)
     matrix = _matrix(index, units)
@@ -169,7 +169,10 @@ def families(
         return samples[place]
 
     joined: dict[tuple[int, int], Comparison] = {}
-    for a, b in sorted(pairs):
+    for n, (a, b) in enumerate(sorted(pairs)):
+        if n % 256 == 0 and expired():
+            truncated = True
+            break
         if not _nested(units[a], units[b]):
             verdict = compare(sample(a), sample(b), model)
             if verdict.similarity >= threshold:
