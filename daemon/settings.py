@@ -13,6 +13,8 @@ AT_ONCE = frozenset({"cache", "index", "limits", "log"})  # sections that a runn
 
 
 def engine_settings(config: Config) -> Settings:
+    """`context = "auto"` is "none": with MiniLM a context input is worth 0.003 of MRR (0.663 against 0.660, within the
+    error) at a weight of 0.1 and costs quality from 0.3 on, for twice the model's time (bench.context)."""
     return Settings(
         max_cascade_depth=config.incremental.max_cascade_depth,
         max_cascade_units=config.incremental.max_cascade_units,

@@ -40,7 +40,7 @@ class Settings:
     max_cascade_depth: int = 3
     max_cascade_units: int = 2000
     faces: bool = False  # whether units have a context input
-    own_weight: float = 0.7  # of the own input in the unit's vector; the context input has the rest
+    own_weight: float = 0.9  # of the own input in the unit's vector; the context input has the rest (bench.context)
 
 
 @dataclass(slots=True)
