@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as error:  # the disk behind the output is full, say; and no second complaint from the flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(str(error), REFUSED)
     return code
 
 

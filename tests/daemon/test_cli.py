@@ -568,6 +568,15 @@ def test_a_reader_that_leaves_early_sees_no_traceback(daemon: Scripted) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full is Linux's")
+def test_output_that_cannot_be_written_is_one_line(daemon: Scripted) -> None:
+    daemon.answers["symbols"] = {"units": [unit("a.py", 1, "a", root=daemon.roots[0])]}
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "codegraphd.daemon", "symbols"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, b"codegraphd: [Errno 28] No space left on device\n")
+
+
 def test_the_light_commands_import_nothing_heavy(daemon: Scripted) -> None:
     code = (
         "import sys; from codegraphd.daemon.cli import main; main(['status']); main(['search', 'x', '--no-start'])\n"
