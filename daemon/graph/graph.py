@@ -130,7 +130,7 @@ class _Neighbours:
     def __init__(self, view: View, limit: int, *, weak: bool) -> None:
         self._view, self._limit, self._weak = view, limit, weak
         self._units: dict[int, UnitRecord | None] = {}
-        self._named: dict[tuple[int, str, str], list[UnitRecord]] = {}
+        self._named: dict[tuple[int, str, str, str], tuple[list[UnitRecord], int]] = {}
         self.truncated = False  # a name that more units bear than the walk may reach
 
     def of_source(self, unit_id: int) -> Iterable[Step]:
@@ -142,8 +142,7 @@ class _Neighbours:
         if unit is None:
             return
         for family, name, kind in self._view.mentioned_by(unit_id):
-            candidates = self._meant(unit.root, family, name, kind)
-            strength = _strength(candidates)
+            candidates, strength = self._meant(unit.root, family, name, kind)
             for candidate in candidates:
                 if candidate.id != unit_id:
                     yield Step(unit_id, candidate.id, kind, strength)
@@ -164,7 +163,7 @@ class _Neighbours:
             kinds = [k for f, n, k in self._view.mentioned_by(source) if f == family and n == name]
             kinds = [kind for kind in kinds if unit.unit.kind in _MEANT.get(kind, ())]
             if kinds and source != unit_id:
-                strength = _strength(self._meant(unit.root, family, name, kinds[0]))
+                _, strength = self._meant(unit.root, family, name, kinds[0])
                 yield Step(source, unit_id, kinds[0], strength)
 
     def declared(self, units: Sequence[int], direction: str, known: set[int], steps: list[Step]) -> list[int]:
@@ -191,17 +190,19 @@ class _Neighbours:
         known.sort(key=lambda item: (-item[0], item[1].path, item[1].unit.start_byte, item[1].key))
         return [record.id for _, record in known]
 
-    def _meant(self, root: int, family: str, name: str, kind: str) -> list[UnitRecord]:
-        """The units that a reference left open can mean."""
-        at = (root, family, name)
+    def _meant(self, root: int, family: str, name: str, kind: str) -> tuple[list[UnitRecord], int]:
+        """The units that a reference left open can mean, and how sure that is: worked out once for a name, since
+        hundreds may bear it and thousands mention it."""
+        at = (root, family, name, kind)
         if at not in self._named:
             ids = self._view.named(root, name)
             if len(ids) > self._limit:
                 self.truncated = True
             records = [self._unit(unit_id) for unit_id in ids[: self._limit]]
-            self._named[at] = [r for r in records if r is not None and FAMILY.get(r.language) == family]
-        kinds = _MEANT.get(kind, frozenset())
-        return [record for record in self._named[at] if record.unit.kind in kinds]
+            kinds = _MEANT.get(kind, frozenset())
+            meant = [r for r in records if r and FAMILY.get(r.language) == family and r.unit.kind in kinds]
+            self._named[at] = meant, _strength(meant)
+        return self._named[at]
 
     def _unit(self, unit_id: int) -> UnitRecord | None:
         if unit_id not in self._units:
