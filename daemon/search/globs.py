@@ -53,9 +53,9 @@ def component_regex(glob: str) -> str:
                 out.append(".*")
         elif char == "?":
             out.append("[^/]")
-        elif char == "[" and (end := glob.find("]", at + 1 + (glob[at : at + 1] == "!"))) > 0:
+        elif char == "[" and (end := glob.find("]", at + 1 + (glob[at : at + 1] in ("!", "^")))) > 0:
             inner = glob[at:end].replace("\\", r"\\").replace("[", r"\[").replace("&&", r"\&&").replace("||", r"\||")
-            out.append(f"(?!/)[{'^' + inner[1:] if inner.startswith('!') else inner}]")
+            out.append(f"(?!/)[{'^' + inner[1:] if inner[:1] in ('!', '^') else inner}]")
             at = end + 1
         elif char == "{" and "}" in glob[at:]:
             depth += 1

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Final
 
-BURST: Final = 5
-PERIOD: Final = 2.0
+BURST: Final = 10
+PERIOD: Final = 0.5
 _ENTRIES: Final = 4096
 
 

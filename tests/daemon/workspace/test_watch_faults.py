@@ -20,6 +20,7 @@ from codegraphd.daemon.workspace.inotify import Inotify
 from codegraphd.daemon.workspace.root import Root
 from codegraphd.daemon.workspace.rules import WorkspaceRules
 from codegraphd.daemon.workspace.scan import ScanSettings
+from codegraphd.daemon.workspace.throttle import BURST, PERIOD
 from codegraphd.daemon.workspace.tree import Tree
 
 if TYPE_CHECKING:
@@ -394,5 +395,5 @@ def test_fault_52_a_file_that_changes_all_the_time_is_coalesced(lab: Lab) -> Non
     n_results = len(lab.results)
     lab.wait_until(lambda: lab.seen["m.py"][0].size == number, "the last content")
     assert number > 50
-    assert n_results <= 5 + 3
+    assert n_results <= BURST + 3 / PERIOD + 1
     lab.check_agrees()
