@@ -10,7 +10,7 @@ from typing import Any
 
 import tantivy
 
-from codegraphd.store.overlay import BOOSTS, FIELDS, Entry, path_words
+from codegraphd.store.overlay import BOOSTS, FIELDS, Entry, text_of
 from codegraphd.store.records import UnitRecord, Where, Words
 
 
@@ -48,11 +48,9 @@ def text_for(text: str) -> str:
 
 def document_of(id: int, entry: Entry) -> tuple[Any, tuple[int, ...]]:
     """The document of a unit and how many words each field has."""
-    texts = (entry.name, entry.doc, entry.body, path_words(entry.path))
-    document = tantivy.Document(
-        id=id, root=entry.root, language=entry.language, kind=entry.kind, **dict(zip(FIELDS, texts, strict=True))
-    )
-    return document, tuple([text.count(" ") + 1 if text else 0 for text in texts])
+    text = text_of(entry)
+    document = tantivy.Document(id=id, root=entry.root, language=entry.language, kind=entry.kind, text=text)
+    return document, (text.count(" ") + 1 if text else 0,)
 
 
 def query_for(fields: Any, words: list[str], where: Where) -> Any:
