@@ -36,8 +36,17 @@ class OpenvinoEncoder:
         self._first_position = int(config.get("pad_token_id") or 0) + 1 if info.architecture == "roberta" else 0
         network = _Network(info, config).build()
         precision = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+        # A stream of one thread for each lane and one for the queries: with fewer, lanes would wait for each other.
+        streams = min(8, os.cpu_count() or 1) + 1
         self._compiled = openvino.Core().compile_model(
-            network, "CPU", {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+            network,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": precision,
+                "INFERENCE_NUM_THREADS": streams,
+                "NUM_STREAMS": streams,
+                "ENABLE_CPU_PINNING": False,
+            },
         )
         self._local = threading.local()
 
