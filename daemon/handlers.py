@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -20,8 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from codegraphd.daemon import answers
+from codegraphd.daemon.clone_news import news_of
 from codegraphd.daemon.paging import P, page
 from codegraphd.daemon.status import status_document
+from codegraphd.daemon.subscribers import Subscribers
 from codegraphd.ipc import messages
 from codegraphd.ipc.errors import BAD_PARAMETERS, TIMEOUT, UNAVAILABLE, UNKNOWN_METHOD, RequestError
 from codegraphd.ipc.messages import Params
@@ -30,6 +33,8 @@ from codegraphd.store.records import LANGUAGES, RootRecord
 
 if TYPE_CHECKING:
     from codegraphd.daemon.loop import Daemon
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Vector = npt.NDArray[np.float32]
@@ -47,7 +52,10 @@ class Handlers:
         self._daemon = daemon
         self._pool = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
         self._vectors: OrderedDict[tuple[bytes, str], Vector] = OrderedDict()
-        self._subscriptions: dict[int, _Subscription] = {}
+        self.subscribers = Subscribers()
+        self._tasks: set[asyncio.Task[list[tuple[RootRecord, dict[str, Any]]]]] = (
+            set()
+        )  # a task that nobody holds may vanish
         self._methods: dict[str, Callable[[Any, ClientContext], Any]] = {
             "hello": self._hello,
             "status": self._status,
@@ -337,33 +345,27 @@ class Handlers:
 
     async def _subscribe(self, params: messages.Subscribe, client: ClientContext) -> Any:
         root = self._roots(params.root)[0].id if params.root else None
-        subscription = self._subscriptions.get(client.id)
-        if subscription is None:
-            subscription = self._subscriptions[client.id] = _Subscription(client)
-            client.on_close(lambda: self._forget(client.id))
-        subscription.topics |= {(event, root) for event in params.events}
-        return {"events": sorted({event for event, _ in subscription.topics})}
+        return {"events": self.subscribers.add(client, params.events, root)}
 
     async def _unsubscribe(self, params: messages.Unsubscribe, client: ClientContext) -> Any:
         root = self._roots(params.root)[0].id if params.root else None
-        subscription = self._subscriptions.get(client.id)
-        if subscription is None:
-            return {"events": []}
-        subscription.topics = {
-            (event, of) for event, of in subscription.topics if event not in params.events or root not in (None, of)
-        }
-        return {"events": sorted({event for event, _ in subscription.topics})}
+        return {"events": self.subscribers.remove(client, params.events, root)}
 
-    def _forget(self, client: int) -> None:
-        self._subscriptions.pop(client, None)
+    def tell_of_clones(self, units: list[int]) -> None:
+        """Those of the units that have clones are told to who asked for it. On the loop's thread."""
+        task = asyncio.create_task(self._run(lambda: news_of(self._daemon, units)))
+        self._tasks.add(task)
+        task.add_done_callback(self._told)
 
-    def notify(self, event: str, root_id: int, params: dict[str, Any]) -> None:
-        """Tell subscribers of an event; on the loop's thread."""
-        root = self._daemon.workspaces.roots.get(root_id)
-        message = {"root": root.path if root else "", **params}
-        for subscription in list(self._subscriptions.values()):
-            if (event, None) in subscription.topics or (event, root_id) in subscription.topics:
-                subscription.client.notify(f"codegraphd.{event}", message)
+    def _told(self, task: asyncio.Task[list[tuple[RootRecord, dict[str, Any]]]]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        if task.exception() is not None:
+            log.error("clones could not be looked for: %s", task.exception())
+            return
+        for root, message in task.result():
+            self.subscribers.notify("clone", root, message)
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 
@@ -386,14 +388,6 @@ class Handlers:
             if language not in _KNOWN_LANGUAGES:
                 known = " ".join(LANGUAGES)
                 raise RequestError(BAD_PARAMETERS, f"unknown language '{language}' (known: {known})")
-
-
-class _Subscription:
-    """What one connection wants to hear: (event, root id or None for all)."""
-
-    def __init__(self, client: ClientContext) -> None:
-        self.client = client
-        self.topics: set[tuple[str, int | None]] = set()
 
 
 def _encoded(vector: Vector, encoding: str) -> Any:

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from codegraphd.daemon.clone_news import CloneNews
 from codegraphd.daemon.config import Config, ConfigError, changed_sections
 from codegraphd.daemon.config import load as load_config
 from codegraphd.daemon.handlers import Handlers
@@ -103,6 +104,7 @@ class Daemon:
             self.store, self.writer, self.indexer, self._make_watcher, os.path.join(paths.state, "workspaces.json")
         )
         self.handlers = Handlers(self)
+        self.writer.add_listener(CloneNews(self).committed)
         self._next_tend = 0.0
         self._stop = asyncio.Event()
         self.must_restart = False  # the store under us cannot be trusted any more, or the configuration is another
@@ -346,12 +348,17 @@ class _Subscriber:
     def indexed(self, root: int, clock: int, n_files: int, n_changes: int) -> None:
         text = self._daemon.store.clock_text(clock)
         message = {"clock": text, "files": n_files, "changes": n_changes}
-        self._daemon.on_loop(lambda: self._daemon.handlers.notify("indexed", root, message))
+        self._tell("indexed", root, message)
 
     def progress(self, root: int, done: int, total: int) -> None:
         pending = self._daemon.indexer.feeder.backlog.pending(root)
         message = {"done": done, "total": total, "pending": pending}
-        self._daemon.on_loop(lambda: self._daemon.handlers.notify("progress", root, message))
+        self._tell("progress", root, message)
+
+    def _tell(self, event: str, root: int, message: dict[str, Any]) -> None:
+        daemon = self._daemon
+        record = daemon.workspaces.roots.get(root)
+        daemon.on_loop(lambda: daemon.handlers.subscribers.notify(event, record, message))
 
 
 def run(paths: Paths, config: Config) -> int:

@@ -166,3 +166,50 @@ def test_meaning_alone_without_a_model_is_unavailable(make_home: Any) -> None:
     assert [unit["path"] for unit in answer["results"]] == [a_few.name]
     assert answer["mode"] == "lexical"
     assert answer["degraded"]
+
+
+def told(home: Any, n: int) -> list[tuple[str, dict[str, Any]]]:
+    """The first `n` notifications."""
+    found = []
+    for news in home.client.notifications(timeout=20):
+        found.append(news)
+        if len(found) == n:
+            break
+    return found
+
+
+def test_a_subscriber_hears_of_a_clone_that_came_and_of_nothing_else(home: Any) -> None:
+    root = str(home.workspace)
+    home.write("a.py", LONG.format(name="count", a="values", b="least", i="value"))
+    home.write("b.py", LONG.format(name="count", a="values", b="least", i="value"))  # there before: no news
+    home.watch()
+    home.sync(semantic=True)
+    assert home.call("subscribe", events=["clone"]) == {"events": ["clone"]}
+    home.write(
+        "alone.py",
+        "import socket\n\ndef listen(port):\n    s = socket.socket()\n    s.bind(port)\n    s.listen()\n    return s\n",
+    )
+    home.write("short.py", "def short():\n    return 1\n")
+    home.write("short2.py", "def short():\n    return 1\n")
+    home.sync(semantic=True)
+    home.write("c.py", "\n\n" + LONG.format(name="tally", a="values", b="least", i="value"))
+    home.sync(semantic=True)
+    ((event, news),) = told(home, 1)
+    assert (event, news["root"], news["unit"]["path"], news["unit"]["name"]) == (
+        "codegraphd.clone",
+        root,
+        "c.py",
+        "tally",
+    )
+    assert {(match["path"], match["type"]) for match in news["matches"]} == {("a.py", "renamed"), ("b.py", "renamed")}
+    assert {name: type(news["unit"][name]) for name in RECORD} == RECORD
+    home.write(
+        "c.py", "\n# moved down\n\n\n" + LONG.format(name="tally", a="values", b="least", i="value")
+    )  # no new text
+    home.sync(semantic=True)
+    home.call("unsubscribe", events=["clone"])
+    home.call("subscribe", events=["indexed"], root=root)
+    home.write("d.py", LONG.format(name="sum_up", a="lines", b="least", i="line"))
+    clock = home.sync(semantic=True)
+    ((event, news),) = told(home, 1)
+    assert (event, news["root"], news["files"], news["clock"]) == ("codegraphd.indexed", root, 1, clock)
