@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import gc
 import logging
@@ -42,6 +41,7 @@ from codegraphd.daemon.settings import (
     without_effect,
 )
 from codegraphd.daemon.snippets import WAIT_S, Snippet, read_snippet
+from codegraphd.daemon.startup import log_to_stderr, open_store, release_free_memory, stamp
 from codegraphd.daemon.status import LoopLag, Usage
 from codegraphd.daemon.workspace.watch import Watcher
 from codegraphd.daemon.workspaces import Workspaces
@@ -51,8 +51,7 @@ from codegraphd.ipc.lock import Lock, acquire_lock
 from codegraphd.ipc.paths import Paths
 from codegraphd.ipc.server import Server
 from codegraphd.store.ann import VectorIndex
-from codegraphd.store.env import Store, move_aside
-from codegraphd.store.errors import StoreDamaged, StoreError
+from codegraphd.store.errors import StoreError
 from codegraphd.store.lexical import WordIndex
 from codegraphd.store.records import FileRecord, RootRecord, UnitRecord
 from codegraphd.store.snapshot import Snapshot
@@ -70,7 +69,7 @@ class Daemon:
 
     def __init__(self, paths: Paths, config: Config, lock: Lock) -> None:
         self.paths, self.config, self.lock = paths, config, lock
-        self._config_stamp = _stamp(paths.config)
+        self._config_stamp = stamp(paths.config)
         self.started = time.monotonic()
         self.is_ready = False
         self.problems: list[str] = []  # of the daemon itself; those of its parts are asked for in `status`
@@ -79,7 +78,7 @@ class Daemon:
         self._file_counts: dict[int, tuple[int, tuple[dict[str, int], dict[str, int]]]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.server: Server | None = None
-        self.store = _open_store(os.path.join(paths.state, "index"), self.problems)
+        self.store = open_store(os.path.join(paths.state, "index"), self.problems)
         self.store.cache_budget, self.store.precision = cache_budget(config), store_precision(config)
         self.words = WordIndex(os.path.join(paths.state, "words"), snapshots=self.store.snapshot)
         self.vectors = VectorIndex(os.path.join(paths.state, "vectors"), max_mb=config.index.ann_max_mb)
@@ -178,8 +177,8 @@ class Daemon:
             self._mind_memory()
             if (trouble := self.store.tend()) is not None:
                 self._restart(trouble)
-            if (stamp := _stamp(self.paths.config)) != self._config_stamp:
-                self._config_stamp = stamp
+            if (seen := stamp(self.paths.config)) != self._config_stamp:
+                self._config_stamp = seen
                 self.on_loop(self._hang_up)
 
     def _restart(self, why: str) -> None:
@@ -363,7 +362,7 @@ class _Subscriber:
 
 def run(paths: Paths, config: Config) -> int:
     """The daemon in the foreground. -> exit status: 0 ended as told, 1 could not start (one line says why)."""
-    _log_to_stderr(config)
+    log_to_stderr(config)
     hung_up = threading.Event()  # until the loop takes the signal: by default it would end the process
     signal.signal(signal.SIGHUP, lambda *_: hung_up.set())
     try:
@@ -386,44 +385,6 @@ def run(paths: Paths, config: Config) -> int:
             return 1  # the service manager starts it again
         os.execv(sys.executable, [sys.executable, "-m", "codegraphd.daemon", "run"])  # noqa: S606 - ourselves
     return 0
-
-
-def _open_store(directory: str, problems: list[str]) -> Store:
-    """The store; a damaged one is moved aside and the index built again from the workspaces."""
-    try:
-        store = Store.open(directory)
-    except StoreDamaged as error:
-        aside = move_aside(directory)
-        log.error("%s: moved to %s, the index is built again", error, aside)  # noqa: TRY400 - one line, no traceback
-        store = Store.open(directory)
-    for note in store.notes:
-        log.warning("%s", note)
-    if store.read_only:
-        problems.append(f"{directory} is read-only: answers come from what is there")
-    return store
-
-
-def _log_to_stderr(config: Config) -> None:
-    if config.log.format == "json":
-        pattern = '{"time":"%(asctime)s","level":"%(levelname)s","name":"%(name)s","message":"%(message)s"}'
-    else:
-        pattern = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=config.log.level.upper(), format=pattern, stream=sys.stderr)
-
-
-def _stamp(path: str) -> tuple[int, int] | None:
-    """What tells that a file has changed; None: there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino
-
-
-def release_free_memory() -> None:
-    """Have the C library give freed pages back to the system, where it can."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _hand_on(result: Future[int], future: Future[int]) -> None:
