@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from codegraphd.daemon.indexer import Indexer, Scanned
+from codegraphd.daemon.understanding import identity, key_of
 from codegraphd.daemon.workspace.watch import ScanResult, Watcher
 from codegraphd.ipc.errors import BAD_PARAMETERS, NOT_WATCHED, RequestError
 from codegraphd.store.env import Store
@@ -69,6 +70,7 @@ class Workspaces:
             if (root := txn.root_of(real)) is None:
                 root = RootRecord(txn.new_id(), real)
                 txn.put_root(root)
+                txn.put_meta(key_of(root.id), identity())
             return root
 
         def stored(future: Future[RootRecord]) -> None:
@@ -153,6 +155,10 @@ class Workspaces:
     def _begin(self, root: RootRecord, *, anew: bool = False) -> None:
         with self._store.snapshot() as view:
             known = list(view.stats(root.id))
+            is_upgraded = view.meta(key_of(root.id)) != identity()
+        if is_upgraded:
+            log.info("%s was read by another version: its files are read again", root.path)
+            anew = True
         if anew:  # a stat that no file has: all that are there differ, all that are not are still known to be gone
             known = [(path, Stat(-1, 0, 0, 0), skipped) for path, _, skipped in known]
         inner = self.inner(root.path)
@@ -162,8 +168,18 @@ class Workspaces:
             if anew:
                 self._indexer.read_anew(root.id)
             self.watcher.add(root.id, root.path, known, inner)
+            if is_upgraded:
+                done = self._indexer.wait_synced(
+                    root.id, lambda passed: self.watcher.barrier(passed, root.id), semantic=False
+                )
+                done.add_done_callback(lambda future: self._understood(root, future))
 
         self._indexer.call(add)
+
+    def _understood(self, root: RootRecord, read: Future[int]) -> None:
+        """Every file was read by this version. If the daemon ends before, the next one begins again."""
+        if read.exception() is None:
+            self._writer.submit(lambda txn: txn.put_meta(key_of(root.id), identity()), interactive=False)
 
     def _remember(self) -> None:
         """Write the list of roots; a disk that takes no writing costs the list, not the daemon."""

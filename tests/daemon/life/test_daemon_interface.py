@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
 import pytest
 
+from codegraphd.daemon.understanding import identity, key_of
 from codegraphd.ipc.errors import BAD_PARAMETERS, NOT_FOUND, NOT_WATCHED, TIMEOUT, UNAVAILABLE, RemoteError
+from codegraphd.store.env import Store
+from codegraphd.store.writer import Writer
 
 RECORD = {
     "id": str, "root": str, "path": str, "language": str, "kind": str, "name": str, "qualname": str, "signature": str,
@@ -216,3 +220,34 @@ def test_a_subscriber_hears_of_a_clone_that_came_and_of_nothing_else(home: Any) 
     assert home.call("changes", root=root, since=news["clock"]) | {"clock": ""} == {
         "clock": "", "units": [], "reset": False, "next": None,
     }  # fmt: skip
+
+
+def test_after_an_upgrade_files_are_read_again_and_nothing_is_embedded_again(home: Any) -> None:
+    a_chain(home)
+    home.stop()
+    index = os.path.join(home.home, "state", "index")
+    store = Store.open(index)
+    writer = Writer(store)
+    with store.snapshot() as view:
+        (root,) = view.roots()
+        assert view.meta(key_of(root.id)) == identity()
+
+    def as_read_by_another_version(txn: Any) -> None:
+        (unit,) = (txn.unit(id_) for id_ in txn.named(root.id, "f3"))
+        txn.put_unit(dataclasses.replace(unit, unit=dataclasses.replace(unit.unit, doc="of old")))
+        txn.put_meta(key_of(root.id), b"another")
+
+    writer.submit(as_read_by_another_version).result()
+    writer.close()
+    store.close()
+    home.start()
+    home.sync(semantic=True)
+    (unit,) = home.call("symbols", pattern="f3")["units"]
+    assert unit["doc"] == ""
+    assert home.status()["parsers"]["parsed"] == 2
+    assert home.call("verify", root=str(home.workspace))["differences"] == []
+    assert home.status()["model"]["embedded"] == 0
+    home.stop()
+    home.start()
+    home.sync()
+    assert home.status()["parsers"]["parsed"] == 0  # once is enough
