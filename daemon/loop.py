@@ -41,7 +41,7 @@ from codegraphd.daemon.settings import (
     without_effect,
 )
 from codegraphd.daemon.snippets import WAIT_S, Snippet, read_snippet
-from codegraphd.daemon.startup import log_to_stderr, open_store, release_free_memory, stamp
+from codegraphd.daemon.startup import few_arenas, log_to_stderr, open_store, release_free_memory, stamp
 from codegraphd.daemon.status import LoopLag, Usage
 from codegraphd.daemon.workspace.watch import Watcher
 from codegraphd.daemon.workspaces import Workspaces
@@ -363,6 +363,7 @@ class _Subscriber:
 def run(paths: Paths, config: Config) -> int:
     """The daemon in the foreground. -> exit status: 0 ended as told, 1 could not start (one line says why)."""
     log_to_stderr(config)
+    few_arenas()
     hung_up = threading.Event()  # until the loop takes the signal: by default it would end the process
     signal.signal(signal.SIGHUP, lambda *_: hung_up.set())
     try:

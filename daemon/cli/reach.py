@@ -70,6 +70,8 @@ def run_daemon() -> int:
     os.umask(0o077)  # what it writes is its user's alone
     paths = Paths.from_environment()
     config = _check_configuration(paths)
+    # Before numpy is loaded: threads that spin for a product of 2 ms cost more than they give, and heat the machine.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from codegraphd.daemon.loop import run
 
     return run(paths, config)
