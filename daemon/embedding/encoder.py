@@ -75,7 +75,7 @@ class Encoder:
         if n_texts > 1 and (over := sum(map(len, batch)) % _ROWS):
             # One more text, of any token, whose vector is dropped: oneDNN keeps compiled code for every number of rows
             # that it meets, which came to 60 MB for each thousand texts (687 MB after 3,260; with this 381).
-            batch = [*batch, batch[0][:1] * (_ROWS - over)]
+            batch = [*batch, [batch[0][0]] * (_ROWS - over)]
         lengths = [len(ids) for ids in batch]
         flat = np.concatenate([np.asarray(ids, np.int64) for ids in batch])
         places = np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]) + self._first_position
