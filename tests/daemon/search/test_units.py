@@ -92,17 +92,17 @@ def test_snippet(start: int, end: int, n: int, expect: str) -> None:
     assert snippet(b"a\r\nb\n\xff", start, end, n) == expect
 
 
-ROOTS = (RootRecord(1, "/home/me/work"), RootRecord(2, "/home/me/work/inner"), RootRecord(3, "/home/me/workshop"))
+ROOTS = (RootRecord(1, "/home/me/code"), RootRecord(2, "/home/me/code/inner"), RootRecord(3, "/home/me/codeshop"))
 
 
 @pytest.mark.parametrize(
     ("path", "expect"),
     [
-        ("/home/me/work/a.py", 1),
-        ("/home/me/work", 1),
-        ("/home/me/work/inner/a.py", 2),
-        ("/home/me/workshop/a.py", 3),
-        ("/home/me/works/a.py", None),
+        ("/home/me/code/a.py", 1),
+        ("/home/me/code", 1),
+        ("/home/me/code/inner/a.py", 2),
+        ("/home/me/codeshop/a.py", 3),
+        ("/home/me/codes/a.py", None),
         ("/", None),
     ],
 )

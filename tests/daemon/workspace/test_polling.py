@@ -15,7 +15,7 @@ MOUNTS = """\
 32 22 0:42 / /home/me/stick rw - fuseblk /dev/sdb1 rw
 33 22 0:43 / /srv/over rw - nfs server:/old rw
 34 33 254:1 / /srv/over rw - ext4 /dev/sdc1 rw
-35 22 0:44 / /work/vm/shared rw - virtiofs tag rw
+35 22 0:44 / /data/vm/shared rw - virtiofs tag rw
 a line that is none
 """
 
@@ -30,7 +30,7 @@ a line that is none
         ("/mnt/nfs share/x", "nfs4"),
         ("/home/me/stick", None),
         ("/srv/over/x", None),  # mounted over
-        ("/work/vm", "virtiofs"),  # below the root
+        ("/data/vm", "virtiofs"),  # below the root
         ("/", "fuse.sshfs"),
     ],
 )
