@@ -23,7 +23,6 @@ from codegraphd.daemon.graph.candidates import Candidates, decode_cause, encode_
 from codegraphd.daemon.graph.index import Index, Stage, recipe_inputs
 from codegraphd.daemon.graph.recipe import BASE_KINDS, quoted, recipe_of
 from codegraphd.daemon.graph.resolve import resolve
-from codegraphd.daemon.graph.resolve_rules import Memo
 from codegraphd.daemon.graph.work import CHANGED, IDLE, NEW, NOW, Outcome, ParsedFile, Settings, Work
 from codegraphd.store.records import Reason, Recipe, UnitRecord, UnitState
 
@@ -146,7 +145,6 @@ class _Step:
         self.index, self.settings, self.model, self.outcome = index, settings, model, outcome
         self.candidates = Candidates(index, settings)
         self.applier = Applier(index, self.candidates, outcome)
-        self._memo = Memo()
         self._units = self.applier.units
 
     # --- resolve ------------------------------------------------------------------------------------------------------
@@ -174,7 +172,7 @@ class _Step:
         if file is None:
             return
         self.outcome.n_resolved += 1
-        resolution = resolve(index, file.root, file, self._memo)
+        resolution = resolve(index, file.root, file)
         own_edit = file_id in self.applier.changed_files
         priority = NOW if self.applier.changed_files.get(file_id) else CHANGED if own_edit else NEW
         for unit_id in file.units:
