@@ -241,7 +241,7 @@ class Names:
             target = self.rules.implicit(self, path, self.package_of(path), name)
             if target.units or target.modules:
                 return target
-        for binding in self.entry(path, "*").bindings:
+        for binding in self.entry(path, "*").bindings if self.rules.is_starred(name) else ():
             target = self._through(self.follow(path, binding), name, seen)
             if target.units or target.modules:
                 return target
