@@ -8,7 +8,7 @@ of one version only, so it is nothing but msgpack of tuples in the order of the 
               [id, "study", urgent, root, path, digest, language, start_byte, end_byte]
     answer    [0, "ready", process id]                      once, when the grammars are at hand
               [id, "start", stat, digest, language, cpu]    parsing of these bytes begins now; processor time so far
-              [id, "module", stat, module, seconds]         [id, "unchanged", stat]
+              [id, "module", stat, module, seconds, packed texts of an urgent request]   [id, "unchanged", stat]
               [id, "gone"]   [id, "skipped", stat or nil, reason]   [id, "raised", text]
               [id, "texts", texts or nil]   [id, "studied", map or nil]
 
@@ -153,9 +153,7 @@ def read_file(root: bytes, path: bytes, max_bytes: int) -> tuple[Stat, bytes] | 
 class Analysis(Protocol):
     """What the child needs of `daemon.analysis.parse` (tests hand in a module of their own)."""
 
-    def parse(self, path: str, source: bytes) -> Module: ...
-
-    def render(self, path: str, source: bytes) -> tuple[str, ...]: ...
+    def analyse(self, path: str, source: bytes) -> tuple[Module, tuple[str, ...]]: ...
 
 
 class Inbox:
@@ -193,7 +191,7 @@ class Inbox:
 
 def answer(request: tuple[Any, ...], analysis: Analysis, started: Callable[..., None]) -> tuple[Any, ...]:
     """Do one request. `started(id, "start", ...)` is called before any parsing."""
-    number, task, _urgent, root, path, *rest = request
+    number, task, urgent, root, path, *rest = request
     name = os.fsdecode(path)
     nothing = "studied" if task == "study" else "texts"
     try:
@@ -210,14 +208,16 @@ def answer(request: tuple[Any, ...], analysis: Analysis, started: Callable[..., 
     started(number, "start", _stat(stat), digest, _language(analysis, name, source), time.process_time())
     before = time.perf_counter()
     try:
-        if task == "render":
-            return (number, "texts", analysis.render(name, source))
         if task == "study":
             return (number, "studied", _study(source, *rest[1:]))
-        module = module_to_wire(analysis.parse(name, source))
+        module, texts = analysis.analyse(name, source)
+        if task == "render":
+            return (number, "texts", texts)
+        wire = module_to_wire(module)
     except Exception as error:  # "never raises" is a promise; breaking it must cost one file only
         return (number, "raised", f"{type(error).__name__}: {error}"[:500])
-    return (number, "module", _stat(stat), module, time.perf_counter() - before)
+    # An edit's texts go to the model next: sent along, the file need not be parsed again for them.
+    return (number, "module", _stat(stat), wire, time.perf_counter() - before, pack(texts) if urgent else b"")
 
 
 def _study(source: bytes, language: str, start: int, end: int) -> dict[str, Any]:

@@ -75,6 +75,7 @@ class Parsed:
     unchanged: bool = False
     gone: bool = False  # no regular file of that name (any more)
     skipped: str = ""  # "unreadable", "too large": there, but its bytes were not had
+    texts: bytes = b""  # packed own texts of the module's units, where the job was urgent
 
 
 @dataclass(slots=True, eq=False)
@@ -452,7 +453,7 @@ def _outcome(task: _Task, tag: str, rest: list[Any], started: _Start | None) -> 
         case "texts" | "studied":
             return rest[0]
         case "module":
-            return Parsed(task.name, Stat(*rest[0]), module_from_wire(rest[1]))
+            return Parsed(task.name, Stat(*rest[0]), module_from_wire(rest[1]), texts=rest[3])
         case "unchanged":
             return Parsed(task.name, Stat(*rest[0]), unchanged=True)
         case "gone":

@@ -34,15 +34,16 @@ _GENERATED = re.compile(
 
 def parse(path: str, source: bytes) -> Module:
     """What the file at `path` with the bytes `source` holds. Pure; never raises but for want of memory."""
-    return _analyse(path, source)[0]
+    return analyse(path, source)[0]
 
 
 def render(path: str, source: bytes) -> tuple[str, ...]:
     """The own text of each unit of `parse(path, source).units`: `digest(text)` is the unit's `own`."""
-    return _analyse(path, source)[1]
+    return analyse(path, source)[1]
 
 
-def _analyse(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
+def analyse(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
+    """`parse` and `render` of the same bytes, at the cost of one of them."""
     language = language_of(path, source[:256].partition(b"\n")[0]) or "text"
     found = Reading()
     skipped = _skip_reason(source)

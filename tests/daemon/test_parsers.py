@@ -30,10 +30,9 @@ from codegraphd.store.records import Module, Unit, Words
 def language_of(path, first_line=b""):
     return "csharp" if path.endswith(".cs") else None
 
-def render(path, source):
-    if source.startswith(b"raise"):
-        raise RuntimeError("no text")
-    return tuple(source.decode().split())
+def analyse(path, source):
+    module = parse(path, source)
+    return module, tuple(unit.name for unit in module.units)
 
 def parse(path, source):
     command, _, argument = source.decode("utf-8", "surrogateescape").partition(" ")
@@ -161,6 +160,17 @@ def test_outcomes(place: Workplace, make: Callable[..., Parsers]) -> None:
     assert (large.skipped, large.stat, large.module) == ("too large", found.stat, None)
     assert check(place, pool, "a.py", max_bytes=7).module is not None
     assert pool.statistics()["unchanged"] == 1
+
+
+def test_an_urgent_answer_brings_the_own_texts_along(place: Workplace, make: Callable[..., Parsers]) -> None:
+    pool = make()
+    place.write("edited.py", "one two")
+    place.write("crawled.py", "three")
+    pool.parse(place.job("edited.py"), place.receive("edited.py"), urgent=True)
+    pool.parse(place.job("crawled.py"), place.receive("crawled.py"), urgent=False)
+    edited, crawled = place.wait("edited.py", "crawled.py")
+    assert unpack(edited.texts) == ("one", "two")
+    assert crawled.texts == b""
 
 
 def test_fault_12_links_and_devices_are_not_read(place: Workplace, make: Callable[..., Parsers]) -> None:
