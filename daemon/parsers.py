@@ -175,11 +175,6 @@ class Parsers:
         rest = (job.digest, job.language, job.start_byte, job.end_byte)
         self._submit((job.root_path, job.path), rest, done, kind="study", urgent=True)
 
-    def tick(self, now: float) -> None:  # noqa: ARG002 - the pool has its own clock and thread
-        """Look for overdue and idle children now. Not needed for correctness: the pool's own thread wakes for them."""
-        with self._lock:
-            self._changed.notify()
-
     def close(self) -> None:
         """End all children. Jobs that are not answered yet never will be."""
         with self._lock:

@@ -326,7 +326,6 @@ def test_two_children_share_a_crawl_and_one_stays_warm(place: Workplace, make: C
     wait_until(lambda: len(pool.statistics()["children"]) == 1)
     (warm,) = pool.statistics()["children"]
     time.sleep(0.5)
-    pool.tick(time.monotonic())
     assert pool.statistics()["children"] == [warm]
     place.write("edit.py", "one")
     check(place, pool, "edit.py")
