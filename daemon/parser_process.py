@@ -153,7 +153,11 @@ def read_file(root: bytes, path: bytes, max_bytes: int) -> tuple[Stat, bytes] | 
 class Analysis(Protocol):
     """What the child needs of `daemon.analysis.parse` (tests hand in a module of their own)."""
 
-    def analyse(self, path: str, source: bytes) -> tuple[Module, tuple[str, ...]]: ...
+    def parse(self, path: str, source: bytes) -> Module: ...
+
+    def render(self, path: str, source: bytes) -> tuple[str, ...]: ...
+
+    def parse_and_render(self, path: str, source: bytes) -> tuple[Module, tuple[str, ...]]: ...
 
 
 class Inbox:
@@ -208,16 +212,22 @@ def answer(request: tuple[Any, ...], analysis: Analysis, started: Callable[..., 
     started(number, "start", _stat(stat), digest, _language(analysis, name, source), time.process_time())
     before = time.perf_counter()
     try:
+        if task == "render":
+            return (number, "texts", analysis.render(name, source))
         if task == "study":
             return (number, "studied", _study(source, *rest[1:]))
-        module, texts = analysis.analyse(name, source)
-        if task == "render":
-            return (number, "texts", texts)
-        wire = module_to_wire(module)
+        module, texts = _parsed(analysis, name, source, urgent=urgent)
     except Exception as error:  # "never raises" is a promise; breaking it must cost one file only
         return (number, "raised", f"{type(error).__name__}: {error}"[:500])
-    # An edit's texts go to the model next: sent along, the file need not be parsed again for them.
-    return (number, "module", _stat(stat), wire, time.perf_counter() - before, pack(texts) if urgent else b"")
+    return (number, "module", _stat(stat), module, time.perf_counter() - before, texts)
+
+
+def _parsed(analysis: Analysis, name: str, source: bytes, *, urgent: bool) -> tuple[tuple[Any, ...], bytes]:
+    """The module, and the own texts of an edit: they go to the model next, and need no second parse then."""
+    if not urgent:
+        return module_to_wire(analysis.parse(name, source)), b""
+    module, texts = analysis.parse_and_render(name, source)
+    return module_to_wire(module), pack(texts)
 
 
 def _study(source: bytes, language: str, start: int, end: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from codegraphd.daemon.analysis.languages import EXTENSIONS
-from codegraphd.daemon.parser_process import unpack
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
 from codegraphd.daemon.search.likeness import text_of_code
 from codegraphd.store.records import Module
@@ -38,14 +37,18 @@ def read_snippet(parsers: Parsers, directory: str, code: str, language: str) -> 
     with open(path, "xb") as file:
         file.write(source)
     try:
-        future: Future[Parsed] = Future()
-        parsers.parse(ParseJob(directory, name, None, MAX_BYTES), future.set_result, urgent=True)
-        parsed = future.result(WAIT_S)
+        parsed: Future[Parsed] = Future()
+        parsers.parse(ParseJob(directory, name, None, MAX_BYTES), parsed.set_result, urgent=True)
+        module = parsed.result(WAIT_S).module
+        if module is None or not module.units:
+            return Snippet(module, code)
+        texts: Future[tuple[str, ...] | None] = Future()
+        parsers.render(directory, name, module.digest, texts.set_result, urgent=True)
+        rendered = texts.result(WAIT_S)
     except TimeoutError:
         return Snippet(None, code)
     finally:
         os.unlink(path)
-    module = parsed.module
-    if module is None or not module.units:
+    if rendered is None:
         return Snippet(module, code)
-    return Snippet(module, text_of_code(module, unpack(parsed.texts), code))
+    return Snippet(module, text_of_code(module, rendered, code))

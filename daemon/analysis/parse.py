@@ -34,16 +34,20 @@ _GENERATED = re.compile(
 
 def parse(path: str, source: bytes) -> Module:
     """What the file at `path` with the bytes `source` holds. Pure; never raises but for want of memory."""
-    return analyse(path, source)[0]
+    return _analyse(path, source)[0]
 
 
 def render(path: str, source: bytes) -> tuple[str, ...]:
     """The own text of each unit of `parse(path, source).units`: `digest(text)` is the unit's `own`."""
-    return analyse(path, source)[1]
+    return _analyse(path, source)[1]
 
 
-def analyse(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
-    """`parse` and `render` of the same bytes, at the cost of one of them."""
+def parse_and_render(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
+    """Both, at the cost of one of them."""
+    return _analyse(path, source)
+
+
+def _analyse(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
     language = language_of(path, source[:256].partition(b"\n")[0]) or "text"
     found = Reading()
     skipped = _skip_reason(source)

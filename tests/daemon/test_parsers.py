@@ -30,7 +30,12 @@ from codegraphd.store.records import Module, Unit, Words
 def language_of(path, first_line=b""):
     return "csharp" if path.endswith(".cs") else None
 
-def analyse(path, source):
+def render(path, source):
+    if source.startswith(b"raise"):
+        raise RuntimeError("no text")
+    return tuple(source.decode().split())
+
+def parse_and_render(path, source):
     module = parse(path, source)
     return module, tuple(unit.name for unit in module.units)
 
