@@ -189,11 +189,12 @@ class _Step:
     # --- refresh ------------------------------------------------------------------------------------------------------
 
     def refresh(self, expired: Callable[[], bool]) -> None:
-        """Candidates of this step, nearest first; then the list. What the time does not allow goes onto the list."""
+        """Candidates of this step, nearest first; then the list. What the time does not allow goes onto the list, but
+        for the units that the step's own files changed: to write each down and read it again costs more than it."""
         ordered = self.candidates.take()
         n_cascaded = 0
         for n, (unit_id, (level, cause, depth, priority)) in enumerate(ordered):
-            if n and expired():
+            if n and depth and expired():
                 self.candidates.postpone(ordered[n:])
                 return
             if depth and self._refresh_unit(unit_id, level, cause, depth, self._capped(priority, n_cascaded)):

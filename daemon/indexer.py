@@ -32,6 +32,7 @@ from codegraphd.daemon.engine import (
     requeue_all,
 )
 from codegraphd.daemon.graph.index import Index, Stage
+from codegraphd.daemon.own_texts import OwnTexts
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
 from codegraphd.daemon.waiters import Barrier, Waiters
 from codegraphd.daemon.workset import RootWork, Sequences, skipped_module
@@ -121,6 +122,7 @@ class Indexer:
         self.max_depth = 0
         self.problem: str | None = None  # why steps fail at present
         self.clock = 0
+        self._texts = OwnTexts(parsers, lambda run: self.post(Call(run)))
         self.feeder = make_feeder(self._render, self._submit)
         self.on_tick: list[Callable[[float], None]] = []
         self._subscriber = subscriber
@@ -297,7 +299,9 @@ class Indexer:
         elif parsed.unchanged:
             root.touched[path] = stat
         else:
-            root.ready[path] = ParsedFile(path, stat, parsed.module or skipped_module(stat, parsed.skipped))
+            module = parsed.module or skipped_module(stat, parsed.skipped)
+            root.ready[path] = ParsedFile(path, stat, module)
+            self._texts.keep(path, module.digest, parsed.texts)
 
     def _advance(self, now: float) -> None:
         """Whatever can go on, goes on."""
@@ -401,10 +405,7 @@ class Indexer:
         if root is None:
             done(None)
             return
-        urgent = self.feeder.backlog.pending(file.root) <= 64
-        self.parsers.render(
-            root.path, file.path, file.digest, lambda texts: self.post(Call(lambda: done(texts))), urgent
-        )
+        self._texts.render(root.path, file, done, urgent=self.feeder.backlog.pending(file.root) <= 64)
 
     def _wake_lists(self) -> None:
         self._more = True

@@ -98,7 +98,7 @@ class Daemon:
             max_file_bytes=config.index.max_file_kb << 10,
             subscriber=_Subscriber(self),
         )
-        self.indexer.on_tick = [self.embedder.tick, self.parsers.tick, self._tick]
+        self.indexer.on_tick = [self._tick]
         self.workspaces = Workspaces(
             self.store, self.writer, self.indexer, self._make_watcher, os.path.join(paths.state, "workspaces.json")
         )
@@ -174,6 +174,7 @@ class Daemon:
         """Upkeep, on the indexer's thread."""
         if now >= self._next_tend:
             self._next_tend = now + TEND_PERIOD_S
+            self.embedder.tick(now)
             self._mind_memory()
             if (trouble := self.store.tend()) is not None:
                 self._restart(trouble)

@@ -78,7 +78,7 @@ class RootWork:
 
     def to_parse(self, most_in_flight: int) -> list[str]:
         """Paths that may be handed to the parsers now: all urgent ones, of the rest as many as there is room."""
-        paths = [path for path in self.waiting if path in self.urgent]
+        paths = [path for path in self.waiting if path in self.urgent] if self.urgent else []
         room = most_in_flight - len(self.in_flight)
         if room > 0 and len(paths) < len(self.waiting):
             bulk = (path for path in self.waiting if path not in self.urgent)
