@@ -374,6 +374,8 @@ class Indexer:
             self.feeder.backlog.discard(unit)
         for unit, root_id, priority in outcome.embed:
             self.feeder.backlog.add(unit, root_id, priority, now)
+        if any(work.parsed for work in step.work):
+            self.feeder.files_read(now)
         for (root_id, path), sequence in step.sequences.items():
             if (root := self.roots.get(root_id)) is not None:
                 root.committed(path, sequence)
