@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codegraphd.daemon.embedding.text import context_text
+from codegraphd.daemon.graph.diff import content_of, net_changes
 from codegraphd.daemon.graph.recipe import quoted, recipe_of
 from codegraphd.daemon.paging import clocked, cut
 from codegraphd.daemon.parser_process import UnreadableError, read_file
@@ -215,11 +216,12 @@ def changes(daemon: Daemon, root: RootRecord, params: messages.Changes) -> dict[
         clock = daemon.store.clock_text(newest)
         if found is None:
             return {"clock": daemon.store.clock_text(view.clock), "units": [], "reset": True, "next": None}
-        merged: dict[int, dict[str, Any]] = {}
-        for at, change in found:
-            if at > newest:
-                break
-            line = {
+
+        def content_now(id: int) -> bytes | None:
+            return content_of(unit) if (unit := view.unit(id)) is not None else None
+
+        lines = [
+            {
                 "id": str(change.unit),
                 "root": root.path,
                 "path": change.path,
@@ -228,15 +230,9 @@ def changes(daemon: Daemon, root: RootRecord, params: messages.Changes) -> dict[
                 "change": change.change,
                 "from": change.origin or None,
             }
-            before = merged.pop(change.unit, None)
-            if before is not None and before["change"] == "added":
-                if change.change == "deleted":
-                    continue  # came and went in between
-                line["change"], line["from"] = "added", None
-            elif before is not None and before["change"] == "moved" and change.change in ("modified", "moved"):
-                line["change"], line["from"] = "moved", before["from"]
-            merged[change.unit] = line
-        answer = {"clock": clock, "reset": False, **cut(list(merged.values()), "units", begin, end, newest)}
+            for change in net_changes(found, newest, content_now)
+        ]
+        answer = {"clock": clock, "reset": False, **cut(lines, "units", begin, end, newest)}
         describer = Describer(view)
         for line in answer["units"]:
             unit = view.unit(int(line["id"])) if line["change"] != "deleted" else None

@@ -248,7 +248,8 @@ class UnitState:
 
 @dataclass(frozen=True, slots=True)
 class UnitChange:
-    """One line of the journal and of `changes`. For "moved", `origin` is the former path and qualified name."""
+    """One line of the journal. For "moved", `origin` is the former path and qualified name; for "moved" and "modified",
+    `before` is the `content` of the unit as it was."""
 
     change: str  # added, modified, deleted, moved
     root: int
@@ -259,6 +260,7 @@ class UnitChange:
     ordinal: int
     face: bool  # its face changed
     origin: str = ""
+    before: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from codegraphd.daemon.graph.candidates import Candidates, name_of
-from codegraphd.daemon.graph.diff import Fresh, match_units, pair_moves
+from codegraphd.daemon.graph.diff import Fresh, content_of, match_units, pair_moves
 from codegraphd.daemon.graph.index import Index, Stage
 from codegraphd.daemon.graph.resolve import definitions
 from codegraphd.daemon.graph.work import CHANGED, NEW, NOW, Outcome, ParsedFile, Work
@@ -131,9 +131,9 @@ class Applier:
             return
         face = old.unit.face != record.unit.face
         if old.path != record.path or old.unit.qualname != record.unit.qualname:
-            changes.append(_change("moved", record, face=face, origin=f"{old.path}:{old.unit.qualname}"))
+            changes.append(_change("moved", record, face=face, old=old))
         elif face or old.unit.own != record.unit.own:
-            changes.append(_change("modified", record, face=face))
+            changes.append(_change("modified", record, face=face, old=old))
         if old.unit.own != record.unit.own:
             self.candidates.add(record.id, "content", name_of(record), 0, min(priority, CHANGED))
         if face:
@@ -170,6 +170,8 @@ class _Plan:
     is_new: bool
 
 
-def _change(change: str, record: UnitRecord, *, face: bool, origin: str = "") -> UnitChange:
+def _change(change: str, record: UnitRecord, *, face: bool, old: UnitRecord | None = None) -> UnitChange:
     u = record.unit
-    return UnitChange(change, record.root, record.id, record.path, u.kind, u.qualname, u.ordinal, face, origin)
+    origin = name_of(old) if old is not None and change == "moved" else ""
+    before = content_of(old) if old is not None else b""
+    return UnitChange(change, record.root, record.id, record.path, u.kind, u.qualname, u.ordinal, face, origin, before)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from codegraphd.store.records import Unit, UnitRecord
+from codegraphd.store.records import Unit, UnitChange, UnitRecord, digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,52 @@ def pair_moves(gone: Iterable[UnitRecord], fresh: Iterable[Fresh]) -> list[tuple
         gone = [record for record in gone if record.id not in used]
         fresh = rest
     return pairs
+
+
+def content_of(record: UnitRecord) -> bytes:
+    """What a unit says, whatever its place: equal where nothing that counts was modified."""
+    return digest(record.unit.own, record.unit.face)
+
+
+def net_changes(
+    lines: Iterable[tuple[int, UnitChange]], until: int, present: Callable[[int], bytes | None]
+) -> list[UnitChange]:
+    """What has become of each unit, from the journal's lines after some clock up to the clock `until`, oldest first.
+
+    Lines after `until` say what a unit was then; `present` gives the content of those without: None for one that is
+    gone. A unit that is as it was, at its place, is left out. `origin`: its place at the earlier clock, if another.
+    """
+    first: dict[int, UnitChange] = {}
+    last: dict[int, UnitChange] = {}
+    place: dict[int, str] = {}  # at the earlier clock
+    after: dict[int, bytes] = {}  # content at `until`
+    for at, line in lines:
+        if at > until:
+            after.setdefault(line.unit, line.before)
+            continue
+        first.setdefault(line.unit, line)
+        place.setdefault(line.unit, line.origin or f"{line.path}:{line.qualname}")
+        last.pop(line.unit, None)
+        last[line.unit] = line
+    found = []
+    for unit, line in last.items():
+        was = first[unit]
+        origin = place[unit] if was.change != "added" and place[unit] != f"{line.path}:{line.qualname}" else ""
+        if line.change == "deleted":
+            if was.change == "added":
+                continue  # came and went in between
+            change = "deleted"
+        elif was.change == "added":
+            change = "added"
+        elif origin:
+            change = "moved"
+        else:
+            content = after[unit] if unit in after else present(unit)
+            if was.before and was.before == content:
+                continue  # what was done to it was undone
+            change = "modified"
+        found.append(replace(line, change=change, origin=origin))
+    return found
 
 
 def _place(unit: Unit) -> Hashable:
