@@ -1,8 +1,8 @@
 """Is the index what a fresh build would be? `verify` builds one in a store that is thrown away, and compares.
 
 Compared are files, units, definitions, edges, unresolved references and recipes, each under names that do not depend
-on ids, and that every attached vector is the cached one of its recipe. An empty list of differences is the promise
-that the whole incremental machinery makes.
+on ids; that every attached vector is the cached one of its recipe; and that the store agrees with itself
+(`store.check`). An empty list of differences is the promise that the whole incremental machinery makes.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def verify(daemon: Daemon, root: RootRecord) -> dict[str, Any]:
                     differences += vector_differences(
                         live, root.id, daemon.indexer.feeder.model, daemon.indexer.settings
                     )
+                differences += live.check()
                 _, units, edges, _ = live.counts(root.id)
         finally:
             store.close()
