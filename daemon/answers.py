@@ -22,6 +22,7 @@ from codegraphd.daemon.paging import clocked, cut
 from codegraphd.daemon.parser_process import UnreadableError, read_file
 from codegraphd.daemon.search import clones, query
 from codegraphd.daemon.search import symbols as names
+from codegraphd.daemon.search.stale import VectorsBeside, WordsBeside, beside
 from codegraphd.daemon.search.units import Describer, locate, whole
 from codegraphd.daemon.snippets import Snippet
 from codegraphd.ipc import messages
@@ -57,7 +58,11 @@ def search(
     if vector is not None and not daemon.vectors.is_ready:
         notes.append("vector index being rebuilt")
     with daemon.store.snapshot() as view:
-        results = query.search(view, daemon.words, daemon.vectors, question, vector, lambda file: _source(view, file))
+        words: query.WordSearch = daemon.words
+        vectors: query.VectorSearch = daemon.vectors
+        if lost := daemon.indexer.lost.standing(view):
+            words, vectors = WordsBeside(daemon.words, lost), VectorsBeside(daemon.vectors, lost)
+        results = query.search(beside(view, lost), words, vectors, question, vector, lambda file: _source(view, file))
         return {
             "results": results,
             **_standing(daemon, view, roots),
@@ -157,7 +162,8 @@ def symbols(daemon: Daemon, params: messages.Symbols, roots: Sequence[RootRecord
             below = next(view.files(roots[0].id, path.rstrip("/") + "/"), None)
             if below is None:
                 raise RequestError(NOT_FOUND, f"{path} is not indexed in {roots[0].path}")
-        units = names.symbols(view, roots, pattern=params.pattern, path=path, limit=params.limit)
+        index = beside(view, daemon.indexer.lost.standing(view))
+        units = names.symbols(index, roots, pattern=params.pattern, path=path, limit=params.limit)
         return {"units": units, **_standing(daemon, view, roots)}
 
 

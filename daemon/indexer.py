@@ -33,6 +33,7 @@ from codegraphd.daemon.engine import (
 )
 from codegraphd.daemon.graph.index import Index, Stage
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
+from codegraphd.daemon.search.stale import Lost
 from codegraphd.daemon.waiters import Barrier, Waiters
 from codegraphd.daemon.workset import RootWork, Sequences, skipped_module
 from codegraphd.store.env import Store
@@ -122,6 +123,7 @@ class Indexer:
         self.problem: str | None = None  # why steps fail at present
         self.clock = 0
         self.feeder = make_feeder(self._render, self._submit)
+        self.lost = Lost(time.monotonic)
         self.on_tick: list[Callable[[float], None]] = []
         self._subscriber = subscriber
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
@@ -369,6 +371,7 @@ class Indexer:
         outcome = future.result()
         now = time.monotonic()
         self._count(outcome)
+        self.lost.add(outcome.lost)
         self._more = outcome.more
         for unit in outcome.settled:
             self.feeder.backlog.discard(unit)

@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import Any
 
 LANGUAGES = ("rust", "python", "javascript", "typescript", "java", "go", "c", "cpp", "csharp", "markdown", "text")
 
@@ -49,6 +50,7 @@ class Flag(IntFlag):
     ABSTRACT = 16
     DECLARATION = 32  # no body here: a prototype, an abstract method, an overload
     GENERATED = 64
+    STALE = 128  # in answers only: its source does not parse at present
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,15 @@ class UnitChange:
     face: bool  # its face changed
     origin: str = ""
     before: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class LostUnit:
+    """A unit that went with a syntax error in its file, as it was: it answers a while longer."""
+
+    unit: UnitRecord
+    words: Words
+    vector: Any  # float32[dim] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from codegraphd.daemon.graph.diff import Fresh, content_of, match_units, pair_mo
 from codegraphd.daemon.graph.index import Index, Stage
 from codegraphd.daemon.graph.resolve import definitions
 from codegraphd.daemon.graph.work import CHANGED, NEW, NOW, Outcome, ParsedFile, Work
-from codegraphd.store.records import Facts, FileRecord, Module, UnitChange, UnitRecord
+from codegraphd.store.records import Facts, FileRecord, LostUnit, Module, UnitChange, UnitRecord
 
 
 class Applier:
@@ -48,8 +48,11 @@ class Applier:
             plans[item.file].known[item.index] = record
             moved.add(record.id)
         urgent = NOW if work.urgent else NEW
+        broken = {plan.file_id for plan in plans if plan.parsed.module.errors}
         for record in gone:
             if record.id not in moved:
+                if record.file in broken and (words := index.words(record.id)) is not None:
+                    outcome.lost.append(LostUnit(record, words, index.attached(record.id)))
                 self._delete(record)
         for file in leaving:
             self._touch(work.root, index.delete_file(file))
