@@ -212,7 +212,9 @@ class Tree:
             directory, deep = self._todo.popitem()
             self._list(directory, deep)
             if self.gone or len(self._changes) >= enough or self._clock() >= until:
-                return
+                break
+        if not self._todo:
+            self._links.listed()
 
     def take(self) -> tuple[FileChange, ...]:
         """The changes found since the last call; one for each path, the latest."""
