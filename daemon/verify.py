@@ -24,6 +24,7 @@ from codegraphd.daemon.settings import wanted_language
 from codegraphd.daemon.workset import skipped_module
 from codegraphd.daemon.workspace.scan import ScanSettings
 from codegraphd.daemon.workspace.tree import list_files
+from codegraphd.ipc.errors import UNAVAILABLE, RequestError
 from codegraphd.store.env import Store
 from codegraphd.store.records import FileRecord, RootRecord, Stat
 from codegraphd.store.snapshot import Snapshot
@@ -39,7 +40,10 @@ COSINE = 0.999  # batches round differently
 
 def verify(daemon: Daemon, root: RootRecord) -> dict[str, Any]:
     """The result of the method `verify`. Blocks while the root is parsed again; for a query thread."""
-    files = crawl(root, daemon)
+    try:
+        files = crawl(root, daemon)
+    except FileNotFoundError:
+        raise RequestError(UNAVAILABLE, f"{root.path} is missing: there is nothing to compare with") from None
     directory = tempfile.mkdtemp(prefix="verify-", dir=daemon.paths.state)
     try:
         store = Store.open(directory, volatile=True)
