@@ -7,6 +7,7 @@ Tests of the engine and the replay of real history (`bench.replay`) are made of 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Lab:
         self.n_stores = 0
         self.store, self.writer = self._open("live")
         self.asked: list[bytes] = []  # cache keys that the model computed, in order
+        self.missed: Counter[str] = Counter()  # units that the model had to work for, by "text" or "context" alone
         self.embedded: set[str] = set()  # "path:qualname" of units with such a key, since the last `clear`
         self.levels: dict[str, str] = {}  # of those units: why
 
@@ -110,6 +112,7 @@ class Lab:
                     name = f"{unit.path}:{unit.unit.qualname}"
                     self.embedded.add(name)
                     self.levels[name] = state.reason.level if state.reason else ""
+                    self.missed["text" if state.recipe.own in needed else "context"] += 1
                 vectors.update({key: vector_of(key) for key in needed})
         self.asked += vectors
         if units:
