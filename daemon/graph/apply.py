@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from codegraphd.daemon.graph.candidates import Candidates, encode_cause, name_of
-from codegraphd.daemon.graph.diff import Fresh, content_of, match_units, pair_moves
+from codegraphd.daemon.graph.diff import Fresh, content_of, match_units, pair_edited, pair_moves
 from codegraphd.daemon.graph.index import Index, Stage
 from codegraphd.daemon.graph.keys import Pair, ids_of
 from codegraphd.daemon.graph.projects import is_project
@@ -31,6 +31,8 @@ class Applier:
     def apply(self, work: Work) -> list[int]:
         """-> ids of the files whose references are to be resolved first."""
         index, outcome = self.index, self.outcome
+        if index.root(work.root) is None:
+            return []  # dropped since the work was handed over
         for path, stat in work.touched:
             if (file := index.file(work.root, path)) is not None:
                 index.put_file(replace(file, stat=stat))
@@ -46,8 +48,10 @@ class Applier:
             for i, unit in enumerate(plan.parsed.module.units)
             if i not in plan.known
         ]
+        pairs = pair_moves(gone, fresh)
+        pairs += self._moved_with_edits(plans, {file.id for file in leaving}, gone, fresh, pairs)
         moved: set[int] = set()
-        for record, item in pair_moves(gone, fresh):
+        for record, item in pairs:
             plans[item.file].known[item.index] = record
             moved.add(record.id)
         urgent = NOW if work.urgent else NEW
@@ -81,6 +85,22 @@ class Applier:
             return None
         known, gone = match_units(index.units_of(file), module.units)
         return _Plan(parsed, file.id, known, gone, is_new=False)
+
+    @staticmethod
+    def _moved_with_edits(
+        plans: list[_Plan],
+        leaving: set[int],
+        gone: list[UnitRecord],
+        fresh: list[Fresh],
+        moved: list[tuple[UnitRecord, Fresh]],
+    ) -> list[tuple[UnitRecord, Fresh]]:
+        known, taken = {record.id for record, _ in moved}, {(item.file, item.index) for _, item in moved}
+        return pair_edited(
+            [record for record in gone if record.file in leaving and record.id not in known],
+            [item for item in fresh if plans[item.file].is_new and (item.file, item.index) not in taken],
+            moved,
+            [plan.parsed.path for plan in plans],
+        )
 
     def _write(self, work: Work, plan: _Plan, priority: int) -> None:
         index, module, path = self.index, plan.parsed.module, plan.parsed.path

@@ -258,6 +258,30 @@ def test_unwatch_drops_what_was_indexed(home: Any, wait_for: Callable[..., Any])
     assert home.status()["model"]["embedded"] == 12  # the cache kept them
 
 
+def test_a_workspace_that_is_watched_again_at_once_is_indexed(home: Any) -> None:
+    fill(home)
+    home.watch()
+    home.sync()
+    for _ in range(5):
+        home.call("unwatch", root=str(home.workspace))
+        home.watch()
+    home.sync(semantic=True)
+    assert len(home.names()) == 12
+    assert home.call("verify", root=str(home.workspace))["differences"] == []
+
+
+def test_fault_21_a_missing_root_cannot_be_verified(home: Any, wait_for: Callable[..., Any]) -> None:
+    fill(home)
+    home.watch()
+    home.sync()
+    home.workspace.rename(home.directory / "away")
+    wait_for(lambda: home.status()["workspaces"][0]["state"] == "missing", "state missing")
+    with pytest.raises(RemoteError) as refused:
+        home.call("verify", root=str(home.workspace))
+    assert refused.value.code == 5
+    assert "missing" in refused.value.message
+
+
 def test_idle_costs_next_to_nothing(home: Any) -> None:
     """No timing is asserted but that of the processor: an idle daemon must not spin."""
     fill(home)
