@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Lab:
         self.n_stores = 0
         self.store, self.writer = self._open("live")
         self.asked: list[bytes] = []  # cache keys that the model computed, in order
+        self.missed: Counter[str] = Counter()  # units that the model had to work for, by "text" or "context" alone
         self.embedded: set[str] = set()  # "path:qualname" of units with such a key, since the last `clear`
         self.levels: dict[str, str] = {}  # of those units: why
         self.step_s: list[float] = []  # of the last `index`
@@ -125,6 +127,7 @@ class Lab:
                     name = f"{unit.path}:{unit.unit.qualname}"
                     self.embedded.add(name)
                     self.levels[name] = state.reason.level if state.reason else ""
+                    self.missed["text" if state.recipe.own in needed else "context"] += 1
                 vectors.update({key: vector_of(key) for key in needed})
         self.asked += vectors
         if units:

@@ -34,6 +34,7 @@ from codegraphd.daemon.engine import (
 from codegraphd.daemon.graph.index import Index, Stage
 from codegraphd.daemon.own_texts import OwnTexts
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
+from codegraphd.daemon.search.stale import Lost
 from codegraphd.daemon.waiters import Barrier, Waiters
 from codegraphd.daemon.workset import RootWork, Sequences, skipped_module
 from codegraphd.store.env import Store
@@ -124,6 +125,7 @@ class Indexer:
         self.clock = 0
         self._texts = OwnTexts(parsers, lambda run: self.post(Call(run)))
         self.feeder = make_feeder(self._render, self._submit)
+        self.lost = Lost(time.monotonic)
         self.on_tick: list[Callable[[float], None]] = []
         self._subscriber = subscriber
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
@@ -373,11 +375,14 @@ class Indexer:
         outcome = future.result()
         now = time.monotonic()
         self._count(outcome)
+        self.lost.add(outcome.lost)
         self._more = outcome.more
         for unit in outcome.settled:
             self.feeder.backlog.discard(unit)
         for unit, root_id, priority in outcome.embed:
             self.feeder.backlog.add(unit, root_id, priority, now)
+        if any(work.parsed for work in step.work):
+            self.feeder.files_read(now)
         for (root_id, path), sequence in step.sequences.items():
             if (root := self.roots.get(root_id)) is not None:
                 root.committed(path, sequence)

@@ -268,10 +268,12 @@ class Daemon:
             self._restart(f"{self.paths.config} has changed")
             return None
         if config.index != self.config.index:
+            self.indexer.max_file_bytes = config.index.max_file_kb << 10
             self.workspaces.watcher.configure(
                 exclude_patterns=config.index.exclude,
                 max_file_kb=config.index.max_file_kb,
                 settle_ms=config.incremental.settle_ms,
+                language_of=wanted_language(config),
             )
         self.config = config
         self.store.cache_budget = cache_budget(config)

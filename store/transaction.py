@@ -144,7 +144,7 @@ class Transaction(Snapshot):
         self._put(self._t.files, key, raw)
         self._put(self._t.paths, text_key(file.root, file.path), codec.encode_path(file))
 
-    def delete_file(self, file: FileRecord) -> set[bytes]:
+    def delete_file(self, file: FileRecord) -> set[tuple[bytes, int]]:
         """Drop the file with its facts, waits, defines and queue entries, not its units. Returns as `set_defines`."""
         key = U64.pack(file.id)
         before = self._txn.get(key, db=self._t.files)
@@ -169,8 +169,8 @@ class Transaction(Snapshot):
     def put_facts(self, file_id: int, facts: Facts) -> None:
         self._put(self._t.facts, U64.pack(file_id), codec.encode_facts(facts))
 
-    def set_defines(self, root: int, file_id: int, pairs: Iterable[tuple[bytes, int]]) -> set[bytes]:
-        """Replace what a file defines. Returns the keys whose definitions changed."""
+    def set_defines(self, root: int, file_id: int, pairs: Iterable[tuple[bytes, int]]) -> set[tuple[bytes, int]]:
+        """Replace what a file defines. Returns the pairs that came or went."""
         row, table = U64.pack(file_id), self._t.defines
         before_raw = self._txn.get(row, db=self._t.defined)
         before = set(codec.decode_pairs(before_raw)) if before_raw is not None else set()
@@ -185,7 +185,7 @@ class Transaction(Snapshot):
         for key, id_ in sorted(after - before):
             self._txn.put(digest_key(root, key), id_.to_bytes(8, "big") + tail, db=table)
         self._replace(self._t.defined, row, codec.encode_pairs(root, sorted(after)) if after else None)
-        return {key for key, _ in before ^ after}
+        return before ^ after
 
     def set_waits(self, root: int, file_id: int, keys: Iterable[bytes]) -> None:
         """Replace the keys that a file's resolution tried."""

@@ -28,7 +28,7 @@ from codegraphd.daemon.analysis.words import query_terms
 from codegraphd.daemon.search.fusion import WORDS, fuse, kind_of, prefer
 from codegraphd.daemon.search.globs import matcher
 from codegraphd.daemon.search.units import PART, Describer, Index, snippet, whole
-from codegraphd.store.records import FileRecord, UnitRecord, Where
+from codegraphd.store.records import FileRecord, Flag, UnitRecord, Where
 
 Vector = npt.NDArray[np.float32]
 Mode = Literal["hybrid", "semantic", "lexical"]
@@ -220,7 +220,7 @@ def _result(
         record["part"] = {"start_line": shown.unit.start_line, "end_line": shown.unit.end_line}
     if question.snippet_lines and read:
         file = index.file_by_id(hit.unit.file)
-        source = read(file) if file else None
+        source = read(file) if file and not hit.unit.unit.flags & Flag.STALE else None
         record["snippet"] = (
             None
             if source is None

@@ -175,9 +175,10 @@ class Root:
         elif self._is_polled():
             self.tree.relist_unwatched()
         self._flush(force=True)
+        self._work(float("inf"))
         if self.tree.is_in_doubt():
             self.crawl()
-        self._work(float("inf"))
+            self._work(float("inf"))
 
     def look_now(self, path: str, *, thoroughly: bool = False) -> None:
         """Somebody says that this path has changed: look at once. `thoroughly`: and hand over what is found."""
