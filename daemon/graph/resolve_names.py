@@ -36,6 +36,7 @@ _TYPE_HEAD = re.compile(r"[^\W\d][\w$]*(?:(?:\.|::)[^\W\d][\w$]*)*|\$[\w$]*")
 _SELVES = frozenset({"self", "this", "cls", "Self"})
 _SUPERS = frozenset({"super", "base", "parent"})
 _SPACES = frozenset({"module", "namespace"})
+_HOLDERS = CLASS_KINDS | {"constant"}  # what a method may be a member of
 
 
 class Entry(NamedTuple):
@@ -69,8 +70,10 @@ class Names:
                 continue
             above = self.units[unit.parent].unit if unit.parent >= 0 else None
             parent = -1 if above is None or above.kind == "file" else unit.parent
-            # A method that is written outside of its class (Go, C++, `A.prototype.f`) is none of the names beside it.
-            if unit.qualname == (f"{above.qualname}.{unit.name}" if parent >= 0 and above else unit.name):
+            # A method that is written outside of its class (Go, C++, `A.prototype.f`) is none of the names beside it,
+            # nor is one of an object that bears no name (`return { f() {} }`).
+            is_beside = unit.kind != "method" or (parent >= 0 and above is not None and above.kind in _HOLDERS)
+            if is_beside and unit.qualname == (f"{above.qualname}.{unit.name}" if parent >= 0 and above else unit.name):
                 self.children.setdefault((parent, unit.name), []).append(i)
             self._qualified.setdefault(unit.qualname, []).append(record)
         self.bindings: dict[tuple[int, str], tuple[Binding, ...]] = {}  # (index of unit or -1, local) -> bindings
@@ -372,7 +375,8 @@ class Names:
         while at != -1:
             unit = self.units[at].unit
             is_class = unit.kind in CLASS_KINDS
-            is_open = not is_class or self.rules.class_scope or first or unit.kind in _SPACES
+            # What an object literal contains is no name in its functions; what a class contains, in some languages.
+            is_open = self.rules.class_scope or first or unit.kind in _SPACES or not (is_class or unit.kind == "constant")
             target = self._own((at, name)) if is_open and (at, name) in self.children else NOTHING
             if not target.units and self.rules.class_scope:
                 record = self.units[at]
@@ -395,10 +399,10 @@ class Names:
         return Target(tuple([r.id for r in records]), (), any(r.id in self._open for r in records))
 
     def enclosing_class(self, source: int) -> int:
-        """Index of the class around a place, itself included; -1: none."""
+        """Index of the class around a place, itself included, or of the object that has a name; -1: none."""
         while source != -1:
             unit = self.units[source].unit
-            if unit.kind in CLASS_KINDS - _SPACES:
+            if unit.kind in _HOLDERS - _SPACES:
                 return source
             source = unit.parent
         return -1
