@@ -414,7 +414,8 @@ def fetch_typescript(home: Path, name: str) -> Path:
         "target": "es2022",
         "moduleResolution": "node",
         "jsx": "react",
-        # Sources that import their own package by its name; the repository's tsconfig.json, which is not shipped, says so.
+        # For sources that import their own package by its name. A repository's own tsconfig.json, which is not shipped,
+        # has such a mapping.
         "paths": {own: ["./src/index"], f"{own}/*": ["./src/*/index", "./src/*"]},
     }
     (root / "tsconfig.json").write_text(json.dumps({"compilerOptions": options}))

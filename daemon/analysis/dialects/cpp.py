@@ -85,6 +85,7 @@ _OLD_PROTOTYPE = re.compile(  # `int f OF((int a));`
     rb"\b((?:OF|PARAMS|__P|_P|PROTO|ARGS)[ \t]*\()(\([^;{}]*\))\)(?=\s*;)"
 )
 _CONDITIONAL = re.compile(rb"^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|else|endif)\b(?:[^\\\n]|\\\r?\n)*", re.MULTILINE)
+_FOREIGN = re.compile(rb"#[ \t]*if(?:def)?\b[^!\n]*\b(?:_?WIN(?:32|64)|_MSC_VER|__MINGW\w*|__CYGWIN__|0[ \t]*$)")
 _NOT_LINE_END = re.compile(rb"[^\r\n]")
 _REPAIRABLE = 1 << 20  # bytes: each reading costs a parse
 _CHAINED = re.compile(r"\)\s*(?:\.|->)")  # `make_unique<A>()->b()` makes what `b` makes
@@ -348,29 +349,46 @@ def _prepare(raw: bytes) -> bytes:
 
 def _repairs(raw: bytes) -> Iterator[bytes]:
     """Conditionals in the middle of a list, an expression or a header, where the grammar takes none: their lines
-    blanked, then all branches but the first ones too."""
+    blanked, then all branches but the first ones too, or but the last ones where the first are for Windows."""
     if len(raw) <= _REPAIRABLE and _CONDITIONAL.search(raw) is not None:
         yield _without_conditionals(raw, first_only=False)
         yield _without_conditionals(raw, first_only=True)
 
 
 def _without_conditionals(raw: bytes, *, first_only: bool) -> bytes:
+    lines = list(_CONDITIONAL.finditer(raw))
     pieces: list[bytes] = []
     position = 0
-    others: list[bool] = []  # for each conditional around: in a branch that is not the first
-    for match in _CONDITIONAL.finditer(raw):
+    skipped: list[bool] = []  # for each conditional around: in a branch that is not the one to be read
+    foreign: list[bool] = []  # for each conditional around: that one is what stands behind `#else`
+    for match, has_else in zip(lines, _with_else(lines), strict=True):
         piece = raw[position : match.start()]
-        pieces.append(_NOT_LINE_END.sub(b" ", piece) if first_only and any(others) else piece)
+        pieces.append(_NOT_LINE_END.sub(b" ", piece) if first_only and any(skipped) else piece)
         pieces.append(_NOT_LINE_END.sub(b" ", match[0]))
         position = match.end()
         if match[1].startswith(b"if"):
-            others.append(False)
-        elif others and match[1] == b"endif":
-            others.pop()
-        elif others:
-            others[-1] = True
+            foreign.append(has_else and _FOREIGN.search(match[0]) is not None)
+            skipped.append(foreign[-1])
+        elif skipped and match[1] == b"endif":
+            del skipped[-1], foreign[-1]
+        elif skipped:
+            skipped[-1] = match[1] != b"else" or not foreign[-1]
     pieces.append(raw[position:])
     return b"".join(pieces)
+
+
+def _with_else(lines: Sequence[re.Match[bytes]]) -> list[bool]:
+    """For each line, if it opens a conditional: whether that one has an `#else`."""
+    found = [False] * len(lines)
+    around: list[int] = []
+    for i, match in enumerate(lines):
+        if match[1].startswith(b"if"):
+            around.append(i)
+        elif around and match[1] == b"endif":
+            around.pop()
+        elif around and match[1] == b"else":
+            found[around[-1]] = True
+    return found
 
 
 def _blank(match: re.Match[bytes]) -> bytes:
