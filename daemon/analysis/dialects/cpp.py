@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import tree_sitter
 
@@ -87,6 +88,7 @@ _OLD_PROTOTYPE = re.compile(  # `int f OF((int a));`
 _CONDITIONAL = re.compile(rb"^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|else|endif)\b(?:[^\\\n]|\\\r?\n)*", re.MULTILINE)
 _FOREIGN = re.compile(rb"#[ \t]*if(?:def)?\b[^!\n]*\b(?:_?WIN(?:32|64)|_MSC_VER|__MINGW\w*|__CYGWIN__|0[ \t]*$)")
 _NOT_LINE_END = re.compile(rb"[^\r\n]")
+_QUOTED = re.compile(rb"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.DOTALL)
 _REPAIRABLE = 1 << 20  # bytes: each reading costs a parse
 _CHAINED = re.compile(r"\)\s*(?:\.|->)")  # `make_unique<A>()->b()` makes what `b` makes
 _OPERATOR_GAP = re.compile(r"operator ([^\w\s]+) ?\(")
@@ -349,46 +351,44 @@ def _prepare(raw: bytes) -> bytes:
 
 def _repairs(raw: bytes) -> Iterator[bytes]:
     """Conditionals in the middle of a list, an expression or a header, where the grammar takes none: their lines
-    blanked, then all branches but the first ones too, or but the last ones where the first are for Windows."""
-    if len(raw) <= _REPAIRABLE and _CONDITIONAL.search(raw) is not None:
-        yield _without_conditionals(raw, first_only=False)
-        yield _without_conditionals(raw, first_only=True)
+    blanked; then, of those whose branches are no whole definitions, all branches but one too."""
+    lines = list(_CONDITIONAL.finditer(raw)) if len(raw) <= _REPAIRABLE else []
+    if not lines:
+        return
+    spans = [match.span() for match in lines]
+    yield _blanked(raw, spans)
+    for conditional in _conditionals(lines):
+        branches = [(a.end(), b.start()) for a, b in pairwise(conditional)]
+        if len(branches) > 1 and not all(_is_whole(raw[start:end]) for start, end in branches):
+            is_foreign = conditional[-2][1] == b"else" and _FOREIGN.search(conditional[0][0]) is not None
+            del branches[-1 if is_foreign else 0]
+            spans += branches
+    yield _blanked(raw, spans)
 
 
-def _without_conditionals(raw: bytes, *, first_only: bool) -> bytes:
-    lines = list(_CONDITIONAL.finditer(raw))
-    pieces: list[bytes] = []
-    position = 0
-    skipped: list[bool] = []  # for each conditional around: in a branch that is not the one to be read
-    foreign: list[bool] = []  # for each conditional around: that one is what stands behind `#else`
-    for match, has_else in zip(lines, _with_else(lines), strict=True):
-        piece = raw[position : match.start()]
-        pieces.append(_NOT_LINE_END.sub(b" ", piece) if first_only and any(skipped) else piece)
-        pieces.append(_NOT_LINE_END.sub(b" ", match[0]))
-        position = match.end()
+def _conditionals(lines: Sequence[re.Match[bytes]]) -> Iterator[list[re.Match[bytes]]]:
+    """The lines of each conditional that is closed: `#if`, `#elif`, `#else`, `#endif`."""
+    around: list[list[re.Match[bytes]]] = []
+    for match in lines:
         if match[1].startswith(b"if"):
-            foreign.append(has_else and _FOREIGN.search(match[0]) is not None)
-            skipped.append(foreign[-1])
-        elif skipped and match[1] == b"endif":
-            del skipped[-1], foreign[-1]
-        elif skipped:
-            skipped[-1] = match[1] != b"else" or not foreign[-1]
-    pieces.append(raw[position:])
-    return b"".join(pieces)
+            around.append([match])
+        elif around:
+            around[-1].append(match)
+            if match[1] == b"endif":
+                yield around.pop()
 
 
-def _with_else(lines: Sequence[re.Match[bytes]]) -> list[bool]:
-    """For each line, if it opens a conditional: whether that one has an `#else`."""
-    found = [False] * len(lines)
-    around: list[int] = []
-    for i, match in enumerate(lines):
-        if match[1].startswith(b"if"):
-            around.append(i)
-        elif around and match[1] == b"endif":
-            around.pop()
-        elif around and match[1] == b"else":
-            found[around[-1]] = True
-    return found
+def _is_whole(branch: bytes) -> bool:
+    """Whether a branch may be a sequence of whole definitions: it has braces, and they match."""
+    code = _QUOTED.sub(b"", branch)
+    return b"{" in code and all(code.count(a) == code.count(b) for a, b in ((b"{", b"}"), (b"(", b")")))
+
+
+def _blanked(raw: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
+    found = bytearray(raw)
+    for start, end in spans:
+        found[start:end] = _NOT_LINE_END.sub(b" ", raw[start:end])
+    return bytes(found)
 
 
 def _blank(match: re.Match[bytes]) -> bytes:
