@@ -131,7 +131,10 @@ def _declarator(node: tree_sitter.Node) -> tree_sitter.Node | None:
 def _path(node: tree_sitter.Node) -> list[str]:
     """["a", "C", "m"] for the text `a::C<T>::m`."""
     if node.type == "operator_cast":
-        return [" ".join(node_text(node).partition("(")[0].split())]
+        text = node_text(node)
+        of = node.child_by_field_name("type")  # with brackets of its own: `operator Action<R(A)>() const`
+        end = text.find("(", 0 if of is None else of.end_byte - node.start_byte)
+        return [" ".join(text[:end].split())]
     text = node_text(node)
     if (at := text.find("operator")) >= 0 and not text[at - 1 : at].isalnum():
         scope, name = text[:at], re.sub(r"\s*(\W+)\s*$", r"\1", text[at:])
