@@ -17,6 +17,10 @@ Keys of its own (`family` keeps the two languages apart):
                      file are of no type of this root, and one miss then says what else each package in sight would
   gu directory       what imports namespaces for every file below (C#): `global using`, a *.csproj: file ids, PLACE
   gs path            the `global using`s of a source file: NAMES
+  module family dir  the pom.xml or *.csproj of a directory: file ids, PLACE
+  maven artifact     the pom.xml of that name: file id, PLACE
+
+Of several types of one full name those of the file's own module are meant, else those of modules that it refers to.
 """
 
 from __future__ import annotations
@@ -32,15 +36,18 @@ from codegraphd.daemon.graph.keys import (
     Pair,
     class_fact,
     fact,
+    join,
     key,
     names_fact,
     parent_path,
 )
-from codegraphd.daemon.graph.projects import is_project
+from codegraphd.daemon.graph.projects import Project, is_project
 from codegraphd.daemon.graph.resolve_names import Names
 from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Rules, Target
 from codegraphd.daemon.graph.signatures import type_parameters
 from codegraphd.store.records import Binding, Facts, Reference, UnitRecord
+
+_MAX_MODULES = 1_000  # that one refers to
 
 
 def full_name(package: str, qualname: str) -> str:
@@ -78,10 +85,63 @@ class JavaRules(Rules):
             yield key(f"ns\0{self.family}\0{space}"), file_id
             yield key(f"s\0{self.family}\0{space.rpartition('.')[2]}"), file_id
 
-    def type_named(self, names: Names, full: str) -> Target:
+    def type_named(self, names: Names, full: str, path: str = "") -> Target:
+        """The types of that full name, as they are seen from a file, by default the one that is resolved."""
         if not names.look(f"t\0{self.family}\0{full.rpartition('.')[2]}"):
             return NOTHING
-        return names.found(f"q\0{self.family}\0{full}")
+        return self.near(names, names.found(f"q\0{self.family}\0{full}"), path or names.path)
+
+    def near(self, names: Names, target: Target, path: str) -> Target:
+        """Of units of one name in several modules those of the file's own, else of those that this one refers to."""
+        if len(target.units) < 2:
+            return target
+        known = [record for unit_id in target.units if (record := names.unit(unit_id)) is not None]
+        if len({record.path for record in known}) < 2:
+            return target
+        modules = {record.id: self._module(names, parent_path(record.path)) for record in known}
+        if len(set(modules.values())) < 2:
+            return target
+        own = self._module(names, parent_path(path))
+        for group in ({own}, self._referred(names, own)):
+            meant = tuple([unit_id for unit_id in target.units if modules.get(unit_id, "") in group])
+            if meant:
+                return target._replace(units=meant)
+        return target
+
+    def _module(self, names: Names, directory: str) -> str:
+        """The directory of the module that a directory belongs to: of the nearest pom.xml or *.csproj; "": of none."""
+        at = f"module\0{directory}"
+        found = names.cache.get(at)
+        if found is None:
+            if not directory or names.look(f"module\0{self.family}\0{directory}"):
+                found = directory
+            else:
+                found = self._module(names, parent_path(directory))
+            names.cache[at] = found
+        assert isinstance(found, str)
+        return found
+
+    def _referred(self, names: Names, module: str) -> set[str]:
+        """The modules of this root that a module refers to, and those that they refer to."""
+        at = f"referred\0{module}"
+        found = names.cache.get(at)
+        if found is None:
+            reached = [module]
+            for directory in reached:  # grows
+                for path in names.places(f"module\0{self.family}\0{directory}"):
+                    project = names.project(path)
+                    for other in () if project is None else self._references(names, directory, project):
+                        if other not in reached and len(reached) < _MAX_MODULES:
+                            reached.append(other)
+            found = names.cache[at] = set(reached[1:])
+        assert isinstance(found, set)
+        return found
+
+    def _references(self, names: Names, directory: str, project: Project) -> Iterator[str]:
+        for _, artifact in project.all("dependency"):
+            yield from (parent_path(path) for path in names.places(f"maven\0{artifact}"))
+        for _, path in project.all("reference"):
+            yield parent_path(join(directory, path))
 
     def is_space(self, names: Names, full: str) -> bool:
         if not names.look(f"s\0{self.family}\0{full.rpartition('.')[2]}"):
@@ -200,9 +260,12 @@ class CSharpRules(JavaRules):
 
     def own_members(self, names: Names, record: UnitRecord, name: str) -> Target:
         package = names.package_of(record.path)
+        full = full_name(package, record.unit.qualname)
         if record.unit.kind == "namespace":
-            return self.module_member(names, full_name(package, record.unit.qualname), name, set())
-        return names.found(f"q\0{self.family}\0{full_name(package, _marked(record))}.{name}")
+            return self.module_member(names, full, name, set())
+        names.look(f"q\0{self.family}\0{full}")  # has facts of where the parts lie that the members are in
+        target = names.found(f"q\0{self.family}\0{full_name(package, _marked(record))}.{name}")
+        return self.near(names, target, record.path)
 
     def distinct(self, names: Names, units: Sequence[int]) -> Sequence[int]:
         """One of the parts of a class: its members and bases are those of all."""
@@ -212,10 +275,10 @@ class CSharpRules(JavaRules):
 
     def bases(self, names: Names, record: UnitRecord) -> Iterator[tuple[UnitRecord, str]]:
         full = full_name(names.package_of(record.path), record.unit.qualname)
-        at = f"parts\0{full}\0{_is_generic(record)}"
+        at = f"parts\0{full}\0{_is_generic(record)}\0{self._module(names, parent_path(record.path))}"
         known = names.cache.get(at)
         if known is None:
-            found = [names.unit(unit_id) for unit_id in self.type_named(names, full).units]
+            found = [names.unit(unit_id) for unit_id in self.type_named(names, full, record.path).units]
             same = [part for part in found if part is not None and _is_generic(part) == _is_generic(record)]
             known = names.cache[at] = sorted(same, key=lambda part: part.key)
         assert isinstance(known, list)
