@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.harness import Report, describe, machine
 from bench.lab import ROOT, Lab
-from bench.large import words_at_scale
+from bench.large import RETURN, on_the_branch, words_at_scale
 from codegraphd.daemon.analysis.languages import language_of
 from codegraphd.daemon.engine import Settings
 from codegraphd.daemon.indexer import SLICE_S
@@ -27,7 +27,7 @@ from codegraphd.daemon.workspace.tree import list_files
 from codegraphd.store.records import Strength
 
 EDITS = 60
-BRANCH_FILES = 1000
+BRANCH_FILES = 200
 RESCAN_FILES = 10_000
 AFTERWARDS_S = 75  # what comes after the index of the large corpus
 
@@ -41,7 +41,7 @@ def measure(report: Report, scratch: Path, *, quick: bool) -> None:
         _take_up(report, lab, root)
         report.phase("body edits", lambda: _body_edits(report, lab))
         report.phase("a hub's face", lambda: _face_of_a_hub(report, lab))
-        report.phase("branch switch", lambda: _branch_switch(report, lab, 100 if quick else BRANCH_FILES))
+        report.phase("branch switch", lambda: _branch_switch(report, lab, BRANCH_FILES))
     finally:
         lab.close()
     report.phase("rescan", lambda: _rescan(report, scratch / "rescan", RESCAN_FILES // 10 if quick else RESCAN_FILES))
@@ -52,6 +52,7 @@ def _take_up(report: Report, lab: Lab, root: Path) -> None:
     with lab.store.snapshot() as view:
         paths = [file.path for file in view.files(ROOT) if not file.skipped]
     lab.sources.update({path: (root / path).read_bytes() for path in paths})
+    lab.index({})  # recipes that the daemon had still to compute
     lab.embed()
     report.add("units of the project", _n_units(lab), "units", note=f"{len(paths)} files")
 
@@ -65,9 +66,9 @@ def _body_edits(report: Report, lab: Lab) -> None:
     """One line added to one function's body: parsed, compared, committed."""
     rng = random.Random(7)
     samples, embedded = [], []
-    paths = [path for path, source in lab.sources.items() if b"\n    return " in source]
+    paths = [path for path, source in lab.sources.items() if RETURN in source]
     for n, path in enumerate(rng.sample(paths, min(EDITS, len(paths)))):
-        source = lab.sources[path].replace(b"\n    return ", b"\n    edited_%d = %d\n    return " % (n, n), 1)
+        source = lab.sources[path].replace(RETURN, b"\n    edited_%d = %d" % (n, n) + RETURN, 1)
         asked = len(lab.asked)
         lab.sources[path] = source
         begin = time.perf_counter()
@@ -103,19 +104,14 @@ def _face_of_a_hub(report: Report, lab: Lab) -> None:
 
 
 def _branch_switch(report: Report, lab: Lab, n_files: int) -> None:
-    """A thousand files changed, and back to what was seen before."""
-    paths = [path for path, source in lab.sources.items() if b"\n    return " in source][:n_files]
+    """Files changed, and back to what was seen before."""
+    paths = [path for path, source in lab.sources.items() if RETURN in source][:n_files]
     before = {path: lab.sources[path] for path in paths}
-    after = {
-        path: source.replace(b"\n    return ", b"\n    branch = 2\n    return ", 1) for path, source in before.items()
-    }
-    lab.edit(after)
+    lab.edit({path: on_the_branch(source) for path, source in before.items()})
     asked = len(lab.asked)
-    begin = time.perf_counter()
     lab.edit(before)
-    spent = time.perf_counter() - begin
-    report.add(f"branch switch of {len(paths)} files seen before", spent, "s", target=3.0, note="parsed in one process")
-    report.add("inputs embedded for it", len(lab.asked) - asked, "", target=0)
+    embedded = len(lab.asked) - asked
+    report.add("inputs embedded for files seen before", embedded, "", target=0, note=f"{len(paths)} files")
 
 
 def _rescan(report: Report, root: Path, n_files: int) -> None:

@@ -5,6 +5,7 @@ Context inputs are on, so that what a changed face reaches is real: `bench.incre
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 from bench.corpora import documented, installed_packages
 from bench.harness import Report, timed
 from bench.home import Home
+from codegraphd.ipc.client import Client
 
 FILES = 5_000  # some 100,000 units
+BRANCH_FILES = 1_000
 CONFIG = '[embedding]\nmodel = "/no/such/model"\ncontext = "faces"\n'
 
 
@@ -39,7 +42,33 @@ def words_at_scale(report: Report, scratch: Path, *, quick: bool, until_s: float
                 with timed(spent):
                     client.call("search", query=match.group() if match else "read", mode="lexical")
             report.spread(f"lexical query of {name}, large corpus", spent)
+        branch_switch(report, client, corpus.root, 100 if quick else BRANCH_FILES)
         report.add("resident memory, daemon, large corpus", home.memory_mb()["daemon"], "MB")
         size = home.status()["store"]["bytes"]
         report.add("bytes a unit in LMDB, large corpus", size / line["units"], "bytes")
     return corpus.root, home.directory / "state" / "index"
+
+
+def branch_switch(report: Report, client: Client, root: Path, n_files: int) -> None:
+    """A line is added to a function of each of many files. Then they are as they were: timed from the first write."""
+    found = ((path, path.read_bytes()) for path in sorted(root.rglob("*.py")))
+    before = dict(itertools.islice(((path, source) for path, source in found if RETURN in source), n_files))
+    for path, source in before.items():
+        path.write_bytes(on_the_branch(source))
+    client.call("sync", root=str(root), timeout_s=300)
+    spent: list[float] = []
+    with timed(spent):
+        for path, source in before.items():
+            path.write_bytes(source)
+        client.call("sync", root=str(root), timeout_s=300)
+    size = sum(map(len, before.values())) / 1e6
+    note = f"{size:.0f} MB, on the disk and by words"
+    report.add(f"branch switch of {len(before):,} files seen before", spent[0], "s", target=3.0, note=note)
+
+
+RETURN = b"\n    return "
+
+
+def on_the_branch(source: bytes) -> bytes:
+    """A file with a function's body edited."""
+    return source.replace(RETURN, b"\n    branch = 2" + RETURN, 1)
