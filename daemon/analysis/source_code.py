@@ -10,10 +10,11 @@ from functools import cache
 import tree_sitter
 
 from codegraphd.daemon.analysis import docs, parts, words
+from codegraphd.daemon.analysis.bindings import bindings_of
 from codegraphd.daemon.analysis.fingerprint import Fingerprints, Info, Print
 from codegraphd.daemon.analysis.normal import Source, one_line, tokens_of
 from codegraphd.daemon.analysis.reading import Reading, line_starts
-from codegraphd.daemon.analysis.references import bindings_of, references_of
+from codegraphd.daemon.analysis.references import references_of
 from codegraphd.daemon.analysis.syntax import (
     CONTAINERS,
     Captures,
