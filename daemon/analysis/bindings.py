@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.places import Places
-from codegraphd.daemon.analysis.syntax import Captures, Dialect, Draft
+from codegraphd.daemon.analysis.syntax import Captures, Dialect, Draft, Import
 from codegraphd.store.records import Binding
+
+
+@cache
+def _imports(dialect: Dialect) -> Callable[[str], Sequence[Import]]:
+    """`dialect.imports` with a memory: the files of a project import the same names."""
+    return lru_cache(maxsize=4_096)(dialect.imports)
 
 
 def bindings_of(
     captures: Captures, drafts: Sequence[Draft], source: Source, dialect: Dialect, line_starts: Sequence[int]
 ) -> list[Binding]:
     """What the imports bring in. At the top level the source is -1, in a file with a "file" unit too."""
-    places = Places(drafts)
+    places, imports = Places(drafts), _imports(dialect)
     bindings: list[Binding] = []
     read_to = 0
     for start, end in sorted((node.byte_range for node in captures["import"]), key=lambda span: (span[0], -span[1])):
@@ -26,7 +33,7 @@ def bindings_of(
         if unit >= 0 and drafts[unit].kind == "file":
             unit = -1
         line = bisect_right(line_starts, start)
-        for local, module, member, exported in dialect.imports(_with_literals(source, start, end)):
+        for local, module, member, exported in imports(_with_literals(source, start, end)):
             bindings.append(
                 Binding(
                     source=unit,

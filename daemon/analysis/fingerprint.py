@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from struct import Struct
 from typing import NamedTuple
 
 from codegraphd.daemon.analysis.normal import (
@@ -35,6 +36,8 @@ MAX_OWN = 65_536  # characters of own text; no model reads that far, and a table
 MAX_SIGNATURE = 1_000  # characters
 HEADLESS = frozenset({"constant", "file", "part"})  # kinds whose text is the code alone
 MAX_VALUE = 100  # characters of a constant that are its signature
+
+_length = Struct("<Q").pack
 
 
 class Info(NamedTuple):
@@ -178,7 +181,7 @@ def _digest(*parts: str) -> bytes:
     pieces: list[bytes] = []
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass")
-        pieces.append(len(raw).to_bytes(8, "little"))
+        pieces.append(_length(len(raw)))
         pieces.append(raw)
     return sha256(b"".join(pieces)).digest()[:DIGEST_BYTES]
 

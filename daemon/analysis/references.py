@@ -25,7 +25,7 @@ from codegraphd.store.records import Reference
 UNKNOWN = "?"
 MAX_REFERENCES = 2_000  # of one unit; tables of data call one constructor 50,000 times
 MAX_SPAN = 200  # bytes of a name with what stands before it
-_MAX_SAYINGS = 20_000  # names of one kind remembered by a process for each language, about 5 MB
+_MAX_NAMES = 40_000  # remembered by a process for each language, about 8 MB
 
 _byte_range = attrgetter("byte_range")
 
@@ -59,71 +59,82 @@ def plain(text: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class _Said:
-    """What a name of one kind says, in whatever unit it stands. Compared by identity: see `_Sayings`."""
+    """What a name says, in whatever unit it stands. There is one of each (kind, name, scope): see `_Vocabulary`."""
 
+    kind: str
     name: str
     scope: str
-    kind: str
+    first: str  # of the scope: the variable or the package
     base: str  # the dotted name that a class inherits from or implements; "": none
     builtin: str  # refers to nothing unless the file defines this name; "": it may
     own: str  # refers to nothing in a unit of this name: the type itself
 
 
-_NOTHING = _Said("", "", "", "", "", "")
+_NOTHING = _Said("", "", "", "", "", "", "")
 
 
-def _said(dialect: Dialect, kind: str, name: str, scope: str, *, is_self: bool = False) -> _Said:
-    """_NOTHING: no reference. `is_self`: the source says `Self`, which is the type `name`."""
-    first = scope.partition(".")[0]
-    if not name or (kind == "type" and (is_self or first in dialect.selves)):
-        return _NOTHING
-    of = dialect.base_kind(name) if kind == "base" else "instantiate" if is_self else kind
-    is_base = of in {"inherit", "implement"}
-    builtin = first or name
-    if builtin not in dialect.builtins or scope == "super":
-        builtin = ""
-    if kind == "element":
-        of = "call"
-        if not scope and not name[:1].isupper():
-            return _NOTHING
-    elif of == "call" and dialect.calls_make and _CLASS_NAME.match(name):
-        of = "instantiate"
-    elif kind == "type" and not scope and len(name) == 1:
-        return _NOTHING  # a type parameter by convention
-    return _Said(
-        name=name,
-        scope=scope,
-        kind=of,
-        base=(f"{scope}.{name}" if scope else name) if is_base else "",
-        builtin=builtin,
-        own=name if kind == "type" and not scope else "",
-    )
+class _Vocabulary:
+    """What names say in one dialect: the same ones stand in file after file, and several times in a unit.
 
-
-class _Sayings(dict[str, _Said | None]):
-    """Plain dotted text -> what it says; None where that takes a look at the place. One for each kind of a dialect.
-
-    The same names stand in file after file, and several times in a unit: what was said there already is known by
-    identity.
+    `plain[kind]` has the dotted texts; None where it takes a look at the place to tell.
     """
 
-    def __init__(self, dialect: Dialect, kind: str) -> None:
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._all: dict[tuple[str, str, str], _Said] = {}
+        self.plain: dict[str, _Plain] = {}
+
+    def begin(self) -> None:
+        """To be called before each file: within one, equal names are known by identity."""
+        if len(self._all) + sum(map(len, self.plain.values())) > _MAX_NAMES:
+            self._all.clear()
+            self.plain.clear()
+
+    def of(self, kind: str) -> _Plain:
+        if (plain := self.plain.get(kind)) is None:
+            plain = self.plain[kind] = _Plain(self, kind, self._dialect.selves)
+        return plain
+
+    def said(self, kind: str, name: str, scope: str, *, is_self: bool = False) -> _Said:
+        """_NOTHING: no reference. `is_self`: the source says `Self`, which is the type `name`."""
+        dialect = self._dialect
+        first = scope.partition(".")[0]
+        if not name or (kind == "type" and (is_self or first in dialect.selves)):
+            return _NOTHING
+        of = dialect.base_kind(name) if kind == "base" else "instantiate" if is_self else kind
+        if kind == "element":
+            of = "call"
+            if not scope and not name[:1].isupper():
+                return _NOTHING
+        elif of == "call" and dialect.calls_make and _CLASS_NAME.match(name):
+            of = "instantiate"
+        elif kind == "type" and not scope and len(name) == 1:
+            return _NOTHING  # a type parameter by convention
+        said = self._all.get((of, name, scope))
+        if said is None:
+            base = (f"{scope}.{name}" if scope else name) if of in {"inherit", "implement"} else ""
+            builtin = "" if scope == "super" or (first or name) not in dialect.builtins else first or name
+            own = name if of == "type" and not scope else ""
+            said = self._all[of, name, scope] = _Said(of, name, scope, first, base, builtin, own)
+        return said
+
+
+class _Plain(dict[str, _Said | None]):
+    def __init__(self, vocabulary: _Vocabulary, kind: str, selves: frozenset[str]) -> None:
         super().__init__()
-        self._dialect, self._kind = dialect, kind
+        self._vocabulary, self._kind, self._selves = vocabulary, kind, selves
 
     def __missing__(self, text: str) -> _Said | None:
-        if len(self) >= _MAX_SAYINGS:
-            self.clear()
         scope, _, name = text.rpartition(".")
-        is_self = not scope and name in self._dialect.selves  # `cls(…)`, `Self { … }`: depends on the class around
-        is_plain = _DOTTED.fullmatch(text) is not None and not is_self
-        said = self[text] = _said(self._dialect, self._kind, name, scope) if is_plain else None
+        is_self = not scope and name in self._selves  # `cls(…)`, `Self { … }`: depends on the class around
+        is_plain = not is_self and _DOTTED.fullmatch(text) is not None
+        said = self[text] = self._vocabulary.said(self._kind, name, scope) if is_plain else None
         return said
 
 
 @cache
-def _sayings(dialect: Dialect, kind: str) -> _Sayings:
-    return _Sayings(dialect, kind)
+def _vocabulary(dialect: Dialect) -> _Vocabulary:
+    return _Vocabulary(dialect)
 
 
 def references_of(
@@ -131,14 +142,17 @@ def references_of(
 ) -> list[Reference]:
     """Every reference of the file in order; sets `bases` of the drafts on the way."""
     types = WrittenTypes(captures, drafts, source, dialect)
+    typed_names = types.names
     places = Places(drafts)
     own_names = {draft.name for draft in drafts}
-    found: dict[tuple[int, str, str, str], Reference] = {}
+    references: list[Reference] = []
     said_in: dict[int, set[_Said]] = {}
     said_here: set[_Said] = set()
     counts: dict[int, int] = {}
     kinds = _kinds(captures, source)
-    sayings = {kind: _sayings(dialect, kind) for kind in set(kinds.values())}
+    vocabulary = _vocabulary(dialect)
+    vocabulary.begin()
+    plain = {kind: vocabulary.of(kind) for kind in set(kinds.values())}
     reads_types, text, is_ascii = dialect.types is not None, source.text, source.is_ascii
     unit, is_full, limit = -1, False, 0
     types_end = 0
@@ -158,16 +172,18 @@ def references_of(
             is_full = counts.get(unit, 0) >= MAX_REFERENCES
         if is_full:
             continue
-        said = sayings[kind][text[start if end - start <= MAX_SPAN else end - MAX_SPAN : end]]
-        if said in said_here or said is _NOTHING:
+        said = plain[kind][text[start if end - start <= MAX_SPAN else end - MAX_SPAN : end]]
+        if said in said_here:
             continue
         if said is not None:
-            said_here.add(said)
-            said_all: Iterable[tuple[_Said, str]] = ((said, ""),)
+            all_said: Iterable[tuple[_Said, str]] = ((said, ""),)
         else:
             owner = types.owners[unit].rpartition(".")[2]
-            said_all = _all_said(source, start, end, kind, dialect, owner)
-        for one, shown in said_all:
+            all_said = _all_said(source, start, end, kind, dialect, owner)
+        for one, shown in all_said:
+            if one in said_here or one is _NOTHING:
+                continue
+            said_here.add(one)
             if one.base and unit >= 0 and one.base not in drafts[unit].bases:
                 drafts[unit].bases.append(one.base)
             if one.builtin and one.builtin not in own_names:
@@ -175,16 +191,13 @@ def references_of(
             name, scope = one.name, one.scope
             if one.own and unit >= 0 and drafts[unit].name == name:
                 continue
-            key = (unit, one.kind, name, scope)
-            if key in found:
-                continue
-            receiver = types.receiver(unit, scope) if scope and not shown and scope != UNKNOWN else shown
+            receiver = shown or (types.receiver(unit, scope) if scope and one.first in typed_names else "")
             counts[unit] = count = counts.get(unit, 0) + 1
             is_full = count >= MAX_REFERENCES
             if not is_ascii:
                 name, scope, receiver = source.readable(name), source.readable(scope), source.readable(receiver)
-            found[key] = Reference(unit, one.kind, name, scope, receiver, bisect_right(line_starts, start))
-    return list(found.values())
+            references.append(Reference(unit, one.kind, name, scope, receiver, bisect_right(line_starts, start)))
+    return references
 
 
 def _kinds(captures: Captures, source: Source) -> dict[Span, str]:
@@ -238,11 +251,12 @@ def _all_said(
     source: Source, start: int, end: int, kind: str, dialect: Dialect, owner: str
 ) -> Iterable[tuple[_Said, str]]:
     """What a span says that is no plain name, and the type of the receiver that the span itself shows."""
+    said, selves = _vocabulary(dialect).said, dialect.selves
     for spelled, scope, shown in _named(source, start, end, kind, dialect):
-        is_self = not scope and spelled in dialect.selves
-        said = _said(dialect, kind, owner if is_self else spelled, scope, is_self=is_self)
-        if said is not _NOTHING:
-            yield said, shown
+        if scope or spelled not in selves:
+            yield said(kind, spelled, scope), shown
+        else:
+            yield said(kind, owner, "", is_self=True), shown
 
 
 def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) -> Iterable[tuple[str, str, str]]:

@@ -30,7 +30,7 @@ class WrittenTypes:
         self._has_bare_fields = "self" not in dialect.selves
         self._fields: dict[tuple[str, str], str] = {}  # (last name of a class, field) -> dotted type
         self._of: dict[tuple[int, str], str] = {}  # (unit, variable) -> dotted type
-        self._known: set[str] = set()  # names of variables and fields: most names that are asked for are none
+        self.names = set(dialect.selves)  # what `receiver` may know a type of; of most scopes it knows none
         self.owners = Owners(drafts)
         self._collect(captures, source, dialect)
 
@@ -56,12 +56,12 @@ class WrittenTypes:
     def _put(self, innermost: int, name: str, of: str) -> None:
         first, dot, member = name.partition(".")
         if not dot:
-            self._known.add(name)
+            self.names.add(name)
             self._of.setdefault((innermost, name), of)
             if innermost >= 0 and (holder := self._drafts[innermost]).kind in CONTAINERS:
                 self._fields.setdefault((holder.name, name), of)
         elif first in self._selves and (owner := self.owners[innermost]):
-            self._known.add(member)
+            self.names.add(member)
             self._fields.setdefault((owner.rpartition(".")[2], member), of)
 
     def receiver(self, unit: int, scope: str) -> str:
@@ -77,8 +77,6 @@ class WrittenTypes:
         return self._fields.get((owner.rpartition(".")[2], member), "")
 
     def _variable(self, unit: int, name: str) -> str:
-        if name not in self._known:
-            return ""
         of = self._of
         while unit >= 0:
             if found := of.get((unit, name)):
