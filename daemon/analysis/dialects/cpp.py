@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import tree_sitter
 
+from codegraphd.daemon.analysis.dialects.cpp_macros import without_macros
 from codegraphd.daemon.analysis.flags import ABSTRACT, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
@@ -49,35 +50,6 @@ _TEST_MACRO = re.compile(
 )
 _SPECIFIERS = names("struct_specifier union_specifier enum_specifier")
 _SPECIFIED = {"enum_specifier": "enum", "class_specifier": "class"}
-_MACRO = rb"(?P<macro>_*[A-Z][A-Z0-9_]{3,}(?:[ \t]*\([^;{}()]*\))?)"
-_CLASS_MACRO = re.compile(
-    rb"\b(?:class|struct|union|enum)[ \t]+" + _MACRO + rb"(?=\s+[A-Za-z_][\w:]*\s*(?:final\s*)?[:{])"
-)
-_LINE_MACRO = re.compile(rb"^[ \t]*" + _MACRO + rb"(?=[ \t]*\r?$(?!\s*(?:\{|[A-Za-z_]\w*\s*\()))", re.MULTILINE)
-_TYPE_MACRO = re.compile(
-    rb"^[ \t]*(?:extern[ \t]+|static[ \t]+|inline[ \t]+)*"
-    + _MACRO
-    + rb"(?=[ \t]+(?:(?:const|unsigned|signed|long|struct|"
-    rb"static|inline|virtual|explicit|extern|enum)[ \t]+)*[A-Za-z_][\w:<>]*[ \t*&]+[\w:~]+[ \t]*\()",
-    re.MULTILINE,
-)
-_TAIL_MACRO = re.compile(
-    rb"^(?![ \t]*(?:if|for|while|else|switch|return|\}|#)\b)[^\n;{}]*\)[ \t]*"
-    rb"(?:const\b[ \t]*|override\b[ \t]*|noexcept\b[ \t]*)*\s" + _MACRO + rb"(?=\s*[;{])",
-    re.MULTILINE,
-)
-_DEFAULTED = re.compile(  # `A::~A() = default;` is an assignment to the grammar
-    rb"^([A-Za-z_][\w:<>, \t]*::~?\w+[ \t]*\([^;{}()]*\)[^\n;{}=]*)(=\s*default\s*;)", re.MULTILINE
-)
-_NAME_MACRO = re.compile(  # `int API f(…)`, where a type stands before the macro
-    rb"^(?:(?:static|extern|inline|const|local)[ \t]+)*"
-    rb"(?!(?:static|extern|inline|const|local|typedef|return|else|struct|enum|union|unsigned|case|goto)\b)"
-    rb"[A-Za-z_]\w*[ \t]*[ \t*]" + _MACRO + rb"(?=[ \t]+\*?[A-Za-z_]\w*[ \t]*\()",
-    re.MULTILINE,
-)
-_OLD_PROTOTYPE = re.compile(  # `int f OF((int a));`
-    rb"\b((?:OF|PARAMS|__P|_P|PROTO|ARGS)[ \t]*\()(\([^;{}]*\))\)(?=\s*;)"
-)
 _CHAINED = re.compile(r"\)\s*(?:\.|->)")  # `make_unique<A>()->b()` makes what `b` makes
 _OPERATOR_GAP = re.compile(r"operator ([^\w\s]+) ?\(")
 _ARGUMENTS = re.compile(r"<[^<>]*>")
@@ -322,28 +294,6 @@ def _is_doc(comment: str) -> bool:
     return not re.match(r"//\s*(?:NOLINT|clang-format)|/\*\s*clang-format", comment)
 
 
-def _prepare(raw: bytes) -> bytes:
-    """Blanks macros that no grammar can see through: `class API Name`, `Q_OBJECT`, `API int f();`.
-
-    The parser alone does not see them; in the middle of a unit they are part of its text.
-    """
-    raw = _CLASS_MACRO.sub(_blank, raw)
-    raw = _LINE_MACRO.sub(_blank, raw)
-    raw = _TYPE_MACRO.sub(_blank, raw)
-    raw = _NAME_MACRO.sub(_blank, raw)
-    raw = _OLD_PROTOTYPE.sub(lambda match: b" " * len(match[1]) + match[2] + b" ", raw)
-    raw = _TAIL_MACRO.sub(_blank, raw)
-    return _DEFAULTED.sub(lambda match: match[1] + b"{" + b" " * (len(match[2]) - 2) + b"}", raw)
-
-
-def _blank(match: re.Match[bytes]) -> bytes:
-    start, end = match.span("macro")
-    offset = match.start()
-    whole = match[0]
-    macro = re.sub(rb"[^\n]", b" ", whole[start - offset : end - offset])
-    return whole[: start - offset] + macro + whole[end - offset :]
-
-
 def _tidy(signature: str) -> str:
     return _OPERATOR_GAP.sub(r"operator\1(", signature)
 
@@ -365,7 +315,7 @@ def _dialect(grammar: str, queries: tuple[str, ...], keywords: frozenset[str]) -
         is_doc=_is_doc,
         imports=_imports,
         typed=_typed,
-        prepare=_prepare,
+        prepare=without_macros,
         tidy=_tidy,
     )
 
