@@ -169,8 +169,8 @@ def _print(
         own_text=own_text,
         face=_digest(draft.kind, info.name, info.signature, decorators, "\n".join(info.bases), first_line),
         body=_digest(body_text, rest_of_doc),
-        own=_digest(own_text),
-        shape=_digest(shape),
+        own=_digest_of_one(own_text),
+        shape=_digest_of_one(shape),
         tokens=tokens,
         segments=segments,
     )
@@ -184,6 +184,11 @@ def _digest(*parts: str) -> bytes:
         pieces.append(_length(len(raw)))
         pieces.append(raw)
     return sha256(b"".join(pieces)).digest()[:DIGEST_BYTES]
+
+
+def _digest_of_one(text: str) -> bytes:
+    raw = text.encode("utf-8", "surrogatepass")
+    return sha256(_length(len(raw)) + raw).digest()[:DIGEST_BYTES]
 
 
 class _Body(NamedTuple):

@@ -20,7 +20,6 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cache
-from itertools import chain, zip_longest
 
 _GAP = "\0"  # between tokens until the spacing is settled
 PLACEHOLDER = "\x01"  # stands for a literal, or for a nested unit that is shown by its signature only
@@ -230,7 +229,11 @@ def filled(text: str, values: Sequence[str]) -> str:
     if not values:
         return text
     parts = text.split(PLACEHOLDER)
-    return "".join(chain.from_iterable(zip_longest(parts, values[: len(parts) - 1], fillvalue="")))
+    n_values = min(len(values), len(parts) - 1)
+    pieces = [""] * (2 * len(parts) - 1)
+    pieces[::2] = parts
+    pieces[1 : 2 * n_values : 2] = values[:n_values]
+    return "".join(pieces)
 
 
 _MAX_SYMBOLS = 100_000  # remembered by a process for each language

@@ -144,8 +144,8 @@ def _info(draft: Draft, source: Source) -> Info:
     return Info(
         name=readable(draft.name),
         signature=readable(draft.signature),
-        decorators=tuple(_decorator(start, end, source) for start, end in draft.decorators),
-        bases=tuple(map(readable, draft.bases)),
+        decorators=tuple([_decorator(*span, source) for span in draft.decorators]) if draft.decorators else (),
+        bases=tuple(map(readable, draft.bases)) if draft.bases else (),
         doc=docs.clean([readable(text[start:end]) for start, end in draft.docs]) if draft.docs else "",
     )
 

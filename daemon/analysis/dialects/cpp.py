@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import tree_sitter
 
@@ -50,6 +51,11 @@ _TEST_MACRO = re.compile(
 )
 _SPECIFIERS = names("struct_specifier union_specifier enum_specifier")
 _SPECIFIED = {"enum_specifier": "enum", "class_specifier": "class"}
+_LAST_SIGNS = re.compile(r"\s*(\W+)\s*$")
+_SCOPES = re.compile(r"\s*::\s*")
+_STATIC = re.compile(r"(?:inline\s+|extern\s+|constexpr\s+)*static\b")
+_PURE = re.compile(r"=\s*0\s*;?\s*$")
+_FOR_TOOLS = re.compile(r"//\s*(?:NOLINT|clang-format)|/\*\s*clang-format")
 _CHAINED = re.compile(r"\)\s*(?:\.|->)")  # `make_unique<A>()->b()` makes what `b` makes
 _OPERATOR_GAP = re.compile(r"operator ([^\w\s]+) ?\(")
 _ARGUMENTS = re.compile(r"<[^<>]*>")
@@ -92,9 +98,15 @@ def _path(node: tree_sitter.Node) -> list[str]:
     """["a", "C", "m"] for the text `a::C<T>::m`."""
     if node.type == "operator_cast":
         return [" ".join(node_text(node).partition("(")[0].split())]
-    text = node_text(node)
+    return list(_split_path(node_text(node)))
+
+
+@lru_cache(maxsize=16_384)
+def _split_path(text: str) -> tuple[str, ...]:
+    if text.isascii() and text.isidentifier():
+        return (text,)
     if (at := text.find("operator")) >= 0 and not text[at - 1 : at].isalnum():
-        scope, name = text[:at], re.sub(r"\s*(\W+)\s*$", r"\1", text[at:])
+        scope, name = text[:at], _LAST_SIGNS.sub(r"\1", text[at:])
         name = " ".join(name.split())
         if "(" in name[9:] and not name.startswith("operator()"):  # `C::operator bool() const`
             name = name.partition("(")[0].strip()
@@ -104,7 +116,7 @@ def _path(node: tree_sitter.Node) -> list[str]:
         scope, _, name = text.rpartition("::")
     while (shorter := _ARGUMENTS.sub("", scope)) != scope:
         scope = shorter
-    return [part for part in re.split(r"\s*::\s*", scope.strip()) if part] + [re.sub(r"\s+", " ", name.strip())]
+    return (*filter(None, _SCOPES.split(scope.strip())), " ".join(name.split()))
 
 
 def _lambda(node: tree_sitter.Node) -> tree_sitter.Node | None:
@@ -236,14 +248,14 @@ def _refine(draft: Draft, parent: Draft | None) -> None:
 def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
     header = source.masked[draft.head : min(draft.body, draft.head + 400)]
     flags = 0
-    is_static = re.match(r"(?:inline\s+|extern\s+|constexpr\s+)*static\b", header) is not None
+    is_static = _STATIC.match(header) is not None
     if not is_static or parent is not None:
         flags |= EXPORTED
     if is_static and parent is not None and parent.kind in CONTAINERS:
         flags |= STATIC
     if draft.node.type in {"declaration", "field_declaration"} and draft.is_bodiless:
         flags |= DECLARATION
-        if re.search(r"=\s*0\s*;?\s*$", source.masked[draft.head : draft.end]):
+        if _PURE.search(source.masked[draft.head : draft.end]):
             flags |= ABSTRACT
     if draft.kind == "function" and draft.name.startswith("test_") and not draft.is_bodiless:
         flags |= TEST
@@ -291,7 +303,7 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
 
 
 def _is_doc(comment: str) -> bool:
-    return not re.match(r"//\s*(?:NOLINT|clang-format)|/\*\s*clang-format", comment)
+    return not _FOR_TOOLS.match(comment)
 
 
 def _tidy(signature: str) -> str:
