@@ -135,13 +135,15 @@ def _sign_constant(draft: Draft, source: Source) -> None:
     tokens = tokens_of(source.masked[draft.head : min(draft.end, draft.head + 4 * MAX_VALUE)])
     while tokens and tokens[-1] in {";", ","}:
         tokens.pop()
-    short = one_line(tokens, source.literals_in(draft.head, draft.end))
-    if draft.end <= draft.head + 4 * MAX_VALUE and len(short) <= MAX_VALUE:
-        draft.signature = short
-        return
+    literals = source.literals_in(draft.head, draft.end)
+    if draft.end <= draft.head + 4 * MAX_VALUE:
+        short = one_line(tokens, literals)
+        if len(short) <= MAX_VALUE:
+            draft.signature = short
+            return
     ends = [tokens.index(token) for token in ("=", "{", "[") if token in tokens[1:]]
     before = tokens[: min(ends)] if ends else tokens[:8]
-    draft.signature = one_line(before, source.literals_in(draft.head, draft.end))[:MAX_SIGNATURE]
+    draft.signature = one_line(before, literals)[:MAX_SIGNATURE]
 
 
 def _print(

@@ -108,10 +108,18 @@ class Source:
         values = [text[a:b] for a, b in self.spans_in(start, end)]
         return [value.replace("\r\n", "\n") for value in values] if self.has_return else values
 
-    def comments_in(self, start: int, end: int) -> list[str]:
-        low, high = bisect_left(self._comment_starts, start), bisect_left(self._comment_starts, end)
-        text = self.text
-        return [text[a:b] for a, b in self.comments[low:high]]
+    def prose_in(self, spans: Iterable[tuple[int, int]]) -> list[str]:
+        """The literals and then the comments that begin in each span."""
+        of_literals, of_comments, text = self._literal_starts, self._comment_starts, self.text
+        found: list[str] = []
+        for start, end in spans:
+            low = bisect_left(of_literals, start)
+            if low < len(of_literals) and of_literals[low] < end:
+                found += self.literals_in(start, end)
+            low = bisect_left(of_comments, start)
+            if low < len(of_comments) and of_comments[low] < end:
+                found += [text[a:b] for a, b in self.comments[low : bisect_left(of_comments, end, low)]]
+        return found
 
     def comment_before(self, end: int) -> int:
         """Index of the last comment that starts before `end`; -1: none."""
@@ -120,7 +128,8 @@ class Source:
 
 def tokens_of(masked: str) -> list[str]:
     """The tokens of a masked piece whose layout says nothing."""
-    return _TOKEN.findall(masked)
+    # Each of n blanks at the end would be tried as the beginning of a token, over the n that follow it.
+    return _TOKEN.findall(masked.rstrip(" \t\n\r\f\v"))
 
 
 def layout_tokens_of(masked: str) -> list[str]:

@@ -197,11 +197,7 @@ def _unit(
 def _body_words(printed: Print, source: Source, dialect: Dialect) -> str:
     """Words of identifiers, then of literals and comments."""
     code = _speller(dialect).spell(printed.tokens[: words.MAX_TEXT])
-    prose: list[str] = []
-    if source.literals or source.comments:
-        for start, end in printed.segments:
-            prose += source.literals_in(start, end)
-            prose += source.comments_in(start, end)
+    prose = source.prose_in(printed.segments)
     if not prose:
         return code
     text = " ".join([piece[:MAX_PROSE] for piece in prose])[: words.MAX_TEXT]
