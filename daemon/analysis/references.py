@@ -154,17 +154,16 @@ def references_of(
     vocabulary.begin()
     plain = {kind: vocabulary.of(kind) for kind in set(kinds.values())}
     reads_types, text, is_ascii = dialect.types is not None, source.text, source.is_ascii
+    has_paths = "::" in text
     unit, is_full, limit = -1, False, 0
     types_end = 0
-    for span in _ordered(kinds, drafts):
-        kind = kinds[span]
-        start, end = span
+    for (start, end), kind in _ordered(kinds, drafts):
         if kind == "type":
             if reads_types:
                 if start < types_end:  # inside of an annotation that was read as a whole
                     continue
                 types_end = end
-            if text.startswith("::", start - 2):
+            if has_paths and text.startswith("::", start - 2):
                 continue  # the end of a qualified name, which is a reference as a whole
         if start >= limit:
             unit, limit = places.of(start), places.limit
@@ -224,17 +223,19 @@ def _kinds(captures: Captures, source: Source) -> dict[Span, str]:
     return kinds
 
 
-def _ordered(kinds: Mapping[Span, str], drafts: Sequence[Draft]) -> list[Span]:
+def _ordered(kinds: Mapping[Span, str], drafts: Sequence[Draft]) -> list[tuple[Span, str]]:
     """The spans in order, less what is no reference of its own.
 
     A type's name that ends a longer name (the `C` of `a.b.C`) is part of that; a definition is no reference.
     """
-    ordered = sorted(kinds)
+    ordered = [(span, kinds[span]) for span in sorted(kinds)]
     # End -> the smallest start of a name that ends there: the later entry wins.
-    longest = {span[1]: span[0] for span in reversed(ordered) if kinds[span] != "call"}
-    definitions = {draft.node.byte_range for draft in drafts}
+    longest = {span[1]: span[0] for span, kind in reversed(ordered) if kind != "call"}
+    definitions = {draft.node.byte_range for draft in drafts} & kinds.keys()
     return [
-        span for span in ordered if (kinds[span] != "type" or longest[span[1]] == span[0]) and span not in definitions
+        (span, kind)
+        for span, kind in ordered
+        if (kind != "type" or longest[span[1]] == span[0]) and (not definitions or span not in definitions)
     ]
 
 
