@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from struct import Struct
 from typing import NamedTuple
 
 from codegraphd.daemon.analysis.normal import (
@@ -35,6 +36,8 @@ MAX_OWN = 65_536  # characters of own text; no model reads that far, and a table
 MAX_SIGNATURE = 1_000  # characters
 HEADLESS = frozenset({"constant", "file", "part"})  # kinds whose text is the code alone
 MAX_VALUE = 100  # characters of a constant that are its signature
+
+_length = Struct("<Q").pack
 
 
 class Info(NamedTuple):
@@ -132,13 +135,15 @@ def _sign_constant(draft: Draft, source: Source) -> None:
     tokens = tokens_of(source.masked[draft.head : min(draft.end, draft.head + 4 * MAX_VALUE)])
     while tokens and tokens[-1] in {";", ","}:
         tokens.pop()
-    short = one_line(tokens, source.literals_in(draft.head, draft.end))
-    if draft.end <= draft.head + 4 * MAX_VALUE and len(short) <= MAX_VALUE:
-        draft.signature = short
-        return
+    literals = source.literals_in(draft.head, draft.end)
+    if draft.end <= draft.head + 4 * MAX_VALUE:
+        short = one_line(tokens, literals)
+        if len(short) <= MAX_VALUE:
+            draft.signature = short
+            return
     ends = [tokens.index(token) for token in ("=", "{", "[") if token in tokens[1:]]
     before = tokens[: min(ends)] if ends else tokens[:8]
-    draft.signature = one_line(before, source.literals_in(draft.head, draft.end))[:MAX_SIGNATURE]
+    draft.signature = one_line(before, literals)[:MAX_SIGNATURE]
 
 
 def _print(
@@ -166,8 +171,8 @@ def _print(
         own_text=own_text,
         face=_digest(draft.kind, info.name, info.signature, decorators, "\n".join(info.bases), first_line),
         body=_digest(body_text, rest_of_doc),
-        own=_digest(own_text),
-        shape=_digest(shape),
+        own=_digest_of_one(own_text),
+        shape=_digest_of_one(shape),
         tokens=tokens,
         segments=segments,
     )
@@ -178,9 +183,14 @@ def _digest(*parts: str) -> bytes:
     pieces: list[bytes] = []
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass")
-        pieces.append(len(raw).to_bytes(8, "little"))
+        pieces.append(_length(len(raw)))
         pieces.append(raw)
     return sha256(b"".join(pieces)).digest()[:DIGEST_BYTES]
+
+
+def _digest_of_one(text: str) -> bytes:
+    raw = text.encode("utf-8", "surrogatepass")
+    return sha256(_length(len(raw)) + raw).digest()[:DIGEST_BYTES]
 
 
 class _Body(NamedTuple):

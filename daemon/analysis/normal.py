@@ -20,7 +20,6 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cache
-from itertools import chain, zip_longest
 
 _GAP = "\0"  # between tokens until the spacing is settled
 PLACEHOLDER = "\x01"  # stands for a literal, or for a nested unit that is shown by its signature only
@@ -36,13 +35,14 @@ _OPERATOR = (
     r"|\S"
 )
 # White space is matched in front of each token: skipping it by failing at each blank takes twice as long.
-_TOKEN = re.compile(rf"\s*({_IDENTIFIER}|{_NUMBER}|{_LIFETIME}|{_OPERATOR})", re.ASCII)
-_TOKEN_OR_LINE = re.compile(rf"[ \r\f\v]*({_IDENTIFIER}|{_NUMBER}|\n\t*|{_OPERATOR})", re.ASCII)
+_TOKEN = re.compile(rf"\s*({_IDENTIFIER}|[()\[\]{{}},;]|{_NUMBER}|{_LIFETIME}|{_OPERATOR})", re.ASCII)
+_TOKEN_OR_LINE = re.compile(rf"[ \r\f\v]*({_IDENTIFIER}|[()\[\]{{}},;]|{_NUMBER}|\n\t*|{_OPERATOR})", re.ASCII)
 
 _DEEPEST = 100  # levels of indentation that are told apart
 _LEVELS = ["\n" + "\t" * level for level in range(_DEEPEST + 1)]
 _LINE_BREAK = f"\n{BREAK}\n"
-_TO_ROUND = str.maketrans("[]{}", "()()")
+_TO_ROUND = bytes.maketrans(b"[]{}", b"()()")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}()\n"))
 
 _CALL_GAP = re.compile(r"\0(?=[(\[])(?<=[\w\x80-\xff\]>]\0)(?<!\bfunc\0)", re.ASCII)  # a literal first: 5 times faster
 _SIGN_GAP = re.compile(r"(?<=[(,=\[{])(\0?)([-*&!~+@]|\*\*|\.\.\.)\0", re.ASCII)
@@ -108,10 +108,18 @@ class Source:
         values = [text[a:b] for a, b in self.spans_in(start, end)]
         return [value.replace("\r\n", "\n") for value in values] if self.has_return else values
 
-    def comments_in(self, start: int, end: int) -> list[str]:
-        low, high = bisect_left(self._comment_starts, start), bisect_left(self._comment_starts, end)
-        text = self.text
-        return [text[a:b] for a, b in self.comments[low:high]]
+    def prose_in(self, spans: Iterable[tuple[int, int]]) -> list[str]:
+        """The literals and then the comments that begin in each span."""
+        of_literals, of_comments, text = self._literal_starts, self._comment_starts, self.text
+        found: list[str] = []
+        for start, end in spans:
+            low = bisect_left(of_literals, start)
+            if low < len(of_literals) and of_literals[low] < end:
+                found += self.literals_in(start, end)
+            low = bisect_left(of_comments, start)
+            if low < len(of_comments) and of_comments[low] < end:
+                found += [text[a:b] for a, b in self.comments[low : bisect_left(of_comments, end, low)]]
+        return found
 
     def comment_before(self, end: int) -> int:
         """Index of the last comment that starts before `end`; -1: none."""
@@ -120,7 +128,8 @@ class Source:
 
 def tokens_of(masked: str) -> list[str]:
     """The tokens of a masked piece whose layout says nothing."""
-    return _TOKEN.findall(masked)
+    # Each of n blanks at the end would be tried as the beginning of a token, over the n that follow it.
+    return _TOKEN.findall(masked.rstrip(" \t\n\r\f\v"))
 
 
 def layout_tokens_of(masked: str) -> list[str]:
@@ -132,9 +141,9 @@ def _logical_lines(masked: str) -> str:
     pieces: list[str] = []
     levels: list[int] = []
     depth = 0  # of open brackets
-    for line, rounded in zip(masked.split("\n"), masked.translate(_TO_ROUND).split("\n"), strict=True):
-        indented = line.rstrip()
-        code = indented.lstrip()
+    brackets_of_lines = masked.encode("latin-1").translate(_TO_ROUND, _NO_BRACKETS).split(b"\n")
+    for line, brackets in zip(masked.split("\n"), brackets_of_lines, strict=True):
+        code = line.strip()
         if not code:
             continue
         if code[0] == BREAK:
@@ -144,18 +153,18 @@ def _logical_lines(masked: str) -> str:
         if depth > 0:
             pieces.append(" ")
         else:
-            indent = len(indented) - len(code)
-            if "\t" in indented[:indent]:
-                indent = len(indented[:indent].expandtabs())
-            while levels and indent < levels[-1]:
-                levels.pop()
-            if not levels or indent > levels[-1]:
-                levels.append(indent)
+            indent = len(line) - len(line.lstrip())
+            if "\t" in line and "\t" in line[:indent]:
+                indent = len(line[:indent].expandtabs())
+            if not levels or indent != levels[-1]:
+                while levels and indent < levels[-1]:
+                    levels.pop()
+                if not levels or indent > levels[-1]:
+                    levels.append(indent)
             pieces.append(_LEVELS[min(len(levels), _DEEPEST)])
         pieces.append(code)
-        change = rounded.count("(") - rounded.count(")")
-        if change:
-            depth = max(0, depth + change)
+        if brackets and brackets != b"()":
+            depth = max(0, depth + brackets.count(b"(") - brackets.count(b")"))
     return "".join(pieces)
 
 
@@ -177,8 +186,15 @@ def signatures(pieces: Sequence[str]) -> tuple[list[str], list[list[str]]]:
 
 
 def _split_tokens(tokens: list[str]) -> list[list[str]]:
-    split = [joined.strip(_GAP) for joined in _GAP.join(tokens).split(BREAK)]
-    return [joined.split(_GAP) if joined else [] for joined in split]
+    """The tokens between the BREAKs."""
+    split: list[list[str]] = []
+    start = 0
+    for _ in range(tokens.count(BREAK)):
+        end = tokens.index(BREAK, start)
+        split.append(tokens[start:end])
+        start = end + 1
+    split.append(tokens[start:])
+    return split
 
 
 def spaced(tokens: Sequence[str]) -> str:
@@ -222,7 +238,11 @@ def filled(text: str, values: Sequence[str]) -> str:
     if not values:
         return text
     parts = text.split(PLACEHOLDER)
-    return "".join(chain.from_iterable(zip_longest(parts, values[: len(parts) - 1], fillvalue="")))
+    n_values = min(len(values), len(parts) - 1)
+    pieces = [""] * (2 * len(parts) - 1)
+    pieces[::2] = parts
+    pieces[1 : 2 * n_values : 2] = values[:n_values]
+    return "".join(pieces)
 
 
 _MAX_SYMBOLS = 100_000  # remembered by a process for each language

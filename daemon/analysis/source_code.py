@@ -5,15 +5,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import tree_sitter
 
 from codegraphd.daemon.analysis import docs, parts, words
+from codegraphd.daemon.analysis.bindings import bindings_of
 from codegraphd.daemon.analysis.fingerprint import Fingerprints, Info, Print
-from codegraphd.daemon.analysis.normal import Source, one_line, tokens_of
+from codegraphd.daemon.analysis.normal import PLACEHOLDER, Source, one_line, tokens_of
 from codegraphd.daemon.analysis.reading import Reading, line_starts
-from codegraphd.daemon.analysis.references import bindings_of, references_of
+from codegraphd.daemon.analysis.references import references_of
 from codegraphd.daemon.analysis.syntax import (
     CONTAINERS,
     Captures,
@@ -143,15 +144,22 @@ def _info(draft: Draft, source: Source) -> Info:
     return Info(
         name=readable(draft.name),
         signature=readable(draft.signature),
-        decorators=tuple(_decorator(start, end, source) for start, end in draft.decorators),
-        bases=tuple(map(readable, draft.bases)),
+        decorators=tuple([_decorator(*span, source) for span in draft.decorators]) if draft.decorators else (),
+        bases=tuple(map(readable, draft.bases)) if draft.bases else (),
         doc=docs.clean([readable(text[start:end]) for start, end in draft.docs]) if draft.docs else "",
     )
 
 
 def _decorator(start: int, end: int, source: Source) -> str:
-    text = one_line(tokens_of(source.masked[start:end]), source.literals_in(start, end))
+    masked = source.masked[start:end]
+    text = one_line(tokens_of(masked), source.literals_in(start, end)) if PLACEHOLDER in masked else _tidied(masked)
     return source.readable(text).strip("@#[]! ")
+
+
+@lru_cache(maxsize=4_096)
+def _tidied(masked: str) -> str:
+    """A decorator without literals: `@Override` stands ten times in each file."""
+    return one_line(tokens_of(masked), ())
 
 
 def _unit(
@@ -189,10 +197,7 @@ def _unit(
 def _body_words(printed: Print, source: Source, dialect: Dialect) -> str:
     """Words of identifiers, then of literals and comments."""
     code = _speller(dialect).spell(printed.tokens[: words.MAX_TEXT])
-    prose: list[str] = []
-    for start, end in printed.segments:
-        prose += source.literals_in(start, end)
-        prose += source.comments_in(start, end)
+    prose = source.prose_in(printed.segments)
     if not prose:
         return code
     text = " ".join([piece[:MAX_PROSE] for piece in prose])[: words.MAX_TEXT]

@@ -186,10 +186,10 @@ def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
     # through all it holds for each one: 80 s for one object of 15,000 properties.
     for _, match in cursor.matches(tree.root_node):
         for name, nodes in match.items():
-            if name in captures:
-                captures[name] += nodes
-            else:
+            if (known := captures.get(name)) is None:
                 captures[name] = nodes
+            else:
+                known += nodes
     captures.text = text
     return tree, captures
 

@@ -114,6 +114,8 @@ def split(text: str) -> list[str]:
 
 def words_of(text: str) -> str:
     """`split`, joined by blanks."""
+    if text.isascii() and text.isidentifier():
+        return _SPELLER[text]
     return _SPELLER.spell(_IDENTIFIER.findall(text))
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from codegraphd.daemon.analysis.languages import FAMILY
-from codegraphd.daemon.analysis.references import GENERIC
+from codegraphd.daemon.analysis.written_types import GENERIC
 from codegraphd.daemon.graph.keys import (
     FUNCTION_KINDS,
     NAMELESS_KINDS,

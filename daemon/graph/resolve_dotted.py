@@ -28,7 +28,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from codegraphd.daemon.analysis.references import GENERIC
+from codegraphd.daemon.analysis.written_types import GENERIC
 from codegraphd.daemon.graph.keys import (
     CLASS_KINDS,
     NAMELESS_KINDS,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from functools import lru_cache
 
 import tree_sitter
 
+from codegraphd.daemon.analysis.dialects.cpp_conditionals import without_conditionals
+from codegraphd.daemon.analysis.dialects.cpp_macros import without_macros
 from codegraphd.daemon.analysis.flags import ABSTRACT, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
@@ -50,46 +52,11 @@ _TEST_MACRO = re.compile(
 )
 _SPECIFIERS = names("struct_specifier union_specifier enum_specifier")
 _SPECIFIED = {"enum_specifier": "enum", "class_specifier": "class"}
-_MACRO = rb"(?P<macro>_*[A-Z][A-Z0-9_]{3,}(?:[ \t]*\([^;{}()]*\))?)"
-_CLASS_MACRO = re.compile(
-    rb"\b(?:class|struct|union|enum)[ \t]+" + _MACRO + rb"(?=\s+[A-Za-z_][\w:]*\s*(?:final\s*)?[:{])"
-)
-_LINE_MACRO = re.compile(rb"^[ \t]*" + _MACRO + rb"(?=[ \t]*\r?$(?!\s*(?:\{|[A-Za-z_]\w*\s*\()))", re.MULTILINE)
-_TYPE_MACRO = re.compile(
-    rb"^[ \t]*(?:extern[ \t]+|static[ \t]+|inline[ \t]+)*"
-    + _MACRO
-    + rb"(?=[ \t]+(?:(?:const|unsigned|signed|long|struct|"
-    rb"static|inline|virtual|explicit|extern|enum)[ \t]+)*[A-Za-z_][\w:<>]*[ \t*&]+[\w:~]+[ \t]*\()",
-    re.MULTILINE,
-)
-_TAIL_MACRO = re.compile(
-    rb"^(?![ \t]*(?:if|for|while|else|switch|return|\}|#)\b)[^\n;{}]*\)[ \t]*"
-    rb"(?:const\b[ \t]*|override\b[ \t]*|noexcept\b[ \t]*)*\s" + _MACRO + rb"(?=\s*[;{])",
-    re.MULTILINE,
-)
-_LOCK_MACRO = re.compile(  # what clang's thread safety analysis reads, by the names that its manual gives them
-    rb"(?<!define)(?<=[\w)\]>])\s+(?P<macro>(?:[A-Z]+_)?(?:(?:PT_)?GUARDED_BY|LOCKS_EXCLUDED|(?:(?:EXCLUSIVE|SHARED)_)?(?:LOCKS_REQUIRED|"
-    rb"LOCK_FUNCTION|TRYLOCK_FUNCTION)|UNLOCK_FUNCTION|LOCK_RETURNED|RETURN_CAPABILITY|NO_THREAD_SAFETY_ANALYSIS|EXCLUDES|"
-    rb"(?:REQUIRES|ACQUIRE|RELEASE|TRY_ACQUIRE|ASSERT)(?:_SHARED|_CAPABILITY)?|ACQUIRED_(?:BEFORE|AFTER))"
-    rb"(?:[ \t]*\([^;{}()]*(?:\([^;{}()]*\)[^;{}()]*)*\))?)(?=\s*(?:[;{=:]|[A-Z]+_))"
-)
-_DEFAULTED = re.compile(  # `A::~A() = default;` is an assignment to the grammar
-    rb"^([A-Za-z_][\w:<>, \t]*::~?\w+[ \t]*\([^;{}()]*\)[^\n;{}=]*)(=\s*default\s*;)", re.MULTILINE
-)
-_NAME_MACRO = re.compile(  # `int API f(…)`, where a type stands before the macro
-    rb"^(?:(?:static|extern|inline|const|local)[ \t]+)*"
-    rb"(?!(?:static|extern|inline|const|local|typedef|return|else|struct|enum|union|unsigned|case|goto)\b)"
-    rb"[A-Za-z_]\w*[ \t]*[ \t*]" + _MACRO + rb"(?=[ \t]+\*?[A-Za-z_]\w*[ \t]*\()",
-    re.MULTILINE,
-)
-_OLD_PROTOTYPE = re.compile(  # `int f OF((int a));`
-    rb"\b((?:OF|PARAMS|__P|_P|PROTO|ARGS)[ \t]*\()(\([^;{}]*\))\)(?=\s*;)"
-)
-_CONDITIONAL = re.compile(rb"^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|else|endif)\b(?:[^\\\n]|\\\r?\n)*", re.MULTILINE)
-_FOREIGN = re.compile(rb"#[ \t]*if(?:def)?\b[^!\n]*\b(?:_?WIN(?:32|64)|_MSC_VER|__MINGW\w*|__CYGWIN__|0[ \t]*$)")
-_NOT_LINE_END = re.compile(rb"[^\r\n]")
-_QUOTED = re.compile(rb"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.DOTALL)
-_REPAIRABLE = 1 << 20  # bytes: each reading costs a parse
+_LAST_SIGNS = re.compile(r"\s*(\W+)\s*$")
+_SCOPES = re.compile(r"\s*::\s*")
+_STATIC = re.compile(r"(?:inline\s+|extern\s+|constexpr\s+)*static\b")
+_PURE = re.compile(r"=\s*0\s*;?\s*$")
+_FOR_TOOLS = re.compile(r"//\s*(?:NOLINT|clang-format)|/\*\s*clang-format")
 _CHAINED = re.compile(r"\)\s*(?:\.|->)")  # `make_unique<A>()->b()` makes what `b` makes
 _OPERATOR_GAP = re.compile(r"operator ([^\w\s]+) ?\(")
 _ARGUMENTS = re.compile(r"<[^<>]*>")
@@ -135,9 +102,15 @@ def _path(node: tree_sitter.Node) -> list[str]:
         of = node.child_by_field_name("type")  # with brackets of its own: `operator Action<R(A)>() const`
         end = text.find("(", 0 if of is None else of.end_byte - node.start_byte)
         return [" ".join(text[:end].split())]
-    text = node_text(node)
+    return list(_split_path(node_text(node)))
+
+
+@lru_cache(maxsize=16_384)
+def _split_path(text: str) -> tuple[str, ...]:
+    if text.isascii() and text.isidentifier():
+        return (text,)
     if (at := text.find("operator")) >= 0 and not text[at - 1 : at].isalnum():
-        scope, name = text[:at], re.sub(r"\s*(\W+)\s*$", r"\1", text[at:])
+        scope, name = text[:at], _LAST_SIGNS.sub(r"\1", text[at:])
         name = " ".join(name.split())
         if "(" in name[9:] and not name.startswith("operator()"):  # `C::operator bool() const`
             name = name.partition("(")[0].strip()
@@ -147,7 +120,7 @@ def _path(node: tree_sitter.Node) -> list[str]:
         scope, _, name = text.rpartition("::")
     while (shorter := _ARGUMENTS.sub("", scope)) != scope:
         scope = shorter
-    return [part for part in re.split(r"\s*::\s*", scope.strip()) if part] + [re.sub(r"\s+", " ", name.strip())]
+    return (*filter(None, _SCOPES.split(scope.strip())), " ".join(name.split()))
 
 
 def _lambda(node: tree_sitter.Node) -> tree_sitter.Node | None:
@@ -279,14 +252,14 @@ def _refine(draft: Draft, parent: Draft | None) -> None:
 def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
     header = source.masked[draft.head : min(draft.body, draft.head + 400)]
     flags = 0
-    is_static = re.match(r"(?:inline\s+|extern\s+|constexpr\s+)*static\b", header) is not None
+    is_static = _STATIC.match(header) is not None
     if not is_static or parent is not None:
         flags |= EXPORTED
     if is_static and parent is not None and parent.kind in CONTAINERS:
         flags |= STATIC
     if draft.node.type in {"declaration", "field_declaration"} and draft.is_bodiless:
         flags |= DECLARATION
-        if re.search(r"=\s*0\s*;?\s*$", source.masked[draft.head : draft.end]):
+        if _PURE.search(source.masked[draft.head : draft.end]):
             flags |= ABSTRACT
     if draft.kind == "function" and draft.name.startswith("test_") and not draft.is_bodiless:
         flags |= TEST
@@ -334,72 +307,7 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
 
 
 def _is_doc(comment: str) -> bool:
-    return not re.match(r"//\s*(?:NOLINT|clang-format)|/\*\s*clang-format", comment)
-
-
-def _prepare(raw: bytes) -> bytes:
-    """Blanks macros that no grammar can see through: `class API Name`, `Q_OBJECT`, `API int f();`.
-
-    The parser alone does not see them; in the middle of a unit they are part of its text.
-    """
-    raw = _CLASS_MACRO.sub(_blank, raw)
-    raw = _LINE_MACRO.sub(_blank, raw)
-    raw = _TYPE_MACRO.sub(_blank, raw)
-    raw = _NAME_MACRO.sub(_blank, raw)
-    raw = _OLD_PROTOTYPE.sub(lambda match: b" " * len(match[1]) + match[2] + b" ", raw)
-    raw = _LOCK_MACRO.sub(_blank, raw)
-    raw = _TAIL_MACRO.sub(_blank, raw)
-    return _DEFAULTED.sub(lambda match: match[1] + b"{" + b" " * (len(match[2]) - 2) + b"}", raw)
-
-
-def _repairs(raw: bytes) -> Iterator[bytes]:
-    """Conditionals in the middle of a list, an expression or a header, where the grammar takes none: their lines
-    blanked; then, of those whose branches are no whole definitions, all branches but one too."""
-    lines = list(_CONDITIONAL.finditer(raw)) if len(raw) <= _REPAIRABLE else []
-    if not lines:
-        return
-    spans = [match.span() for match in lines]
-    yield _blanked(raw, spans)
-    for conditional in _conditionals(lines):
-        branches = [(a.end(), b.start()) for a, b in pairwise(conditional)]
-        if len(branches) > 1 and not all(_is_whole(raw[start:end]) for start, end in branches):
-            is_foreign = conditional[-2][1] == b"else" and _FOREIGN.search(conditional[0][0]) is not None
-            del branches[-1 if is_foreign else 0]
-            spans += branches
-    yield _blanked(raw, spans)
-
-
-def _conditionals(lines: Sequence[re.Match[bytes]]) -> Iterator[list[re.Match[bytes]]]:
-    """The lines of each conditional that is closed: `#if`, `#elif`, `#else`, `#endif`."""
-    around: list[list[re.Match[bytes]]] = []
-    for match in lines:
-        if match[1].startswith(b"if"):
-            around.append([match])
-        elif around:
-            around[-1].append(match)
-            if match[1] == b"endif":
-                yield around.pop()
-
-
-def _is_whole(branch: bytes) -> bool:
-    """Whether a branch may be a sequence of whole definitions: it has braces, and they match."""
-    code = _QUOTED.sub(b"", branch)
-    return b"{" in code and all(code.count(a) == code.count(b) for a, b in ((b"{", b"}"), (b"(", b")")))
-
-
-def _blanked(raw: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
-    found = bytearray(raw)
-    for start, end in spans:
-        found[start:end] = _NOT_LINE_END.sub(b" ", raw[start:end])
-    return bytes(found)
-
-
-def _blank(match: re.Match[bytes]) -> bytes:
-    start, end = match.span("macro")
-    offset = match.start()
-    whole = match[0]
-    macro = re.sub(rb"[^\n]", b" ", whole[start - offset : end - offset])
-    return whole[: start - offset] + macro + whole[end - offset :]
+    return not _FOR_TOOLS.match(comment)
 
 
 def _tidy(signature: str) -> str:
@@ -423,8 +331,8 @@ def _dialect(grammar: str, queries: tuple[str, ...], keywords: frozenset[str]) -
         is_doc=_is_doc,
         imports=_imports,
         typed=_typed,
-        prepare=_prepare,
-        repairs=_repairs,
+        prepare=without_macros,
+        repairs=without_conditionals,
         tidy=_tidy,
     )
 

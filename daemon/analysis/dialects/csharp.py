@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import tree_sitter
 
+from codegraphd.daemon.analysis.flags import ABSTRACT, ASYNC, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
-from codegraphd.daemon.analysis.references import GENERIC
 from codegraphd.daemon.analysis.syntax import CALLABLES, Dialect, Draft, Import, node_text
-from codegraphd.store.records import Flag
+from codegraphd.daemon.analysis.written_types import GENERIC
 
 KEYWORDS = names(
     "abstract add alias as async await base bool break by byte case catch char checked class const continue decimal "
@@ -41,6 +41,7 @@ _TYPED = re.compile(
     r"([A-Za-z_@][\w.]*)\s*(\?)?\s*(\[[,\s]*\])?\s+([A-Za-z_@]\w*)\s*(?:=\s*(?:new\s+([\w.]+))?|[;,){]|in\b|$)",
     re.DOTALL,
 )
+_WORD = re.compile(r"\w+")
 _TEST = re.compile(
     r"\[\s*(?:\w+\s*:\s*)?(?:[\w.]+\.)?(?:Test|TestMethod|Fact|Theory|TestCase|DataTestMethod|Benchmark)\b"
 )
@@ -159,25 +160,25 @@ def _refine(draft: Draft, parent: Draft | None) -> None:
 
 def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
     header = source.masked[draft.head : min(draft.body, draft.head + 400)]
-    words = set(re.findall(r"\w+", header.partition("(")[0].partition("{")[0]))
+    words = set(_WORD.findall(header.partition("(")[0].partition("{")[0]))
     in_interface = parent is not None and parent.kind == "interface"
-    flags = Flag(0)
+    flags = 0
     if (
         words & {"public", "protected", "internal"}
         or (in_interface and "private" not in words)
         or draft.kind == "namespace"
         or (parent is None and draft.kind not in CALLABLES and "private" not in words)
     ):
-        flags |= Flag.EXPORTED
+        flags |= EXPORTED
     if draft.kind in CALLABLES:
-        flags |= Flag.STATIC if "static" in words else Flag(0)
-        flags |= Flag.ASYNC if "async" in words else Flag(0)
-        flags |= Flag.DECLARATION if draft.is_bodiless else Flag(0)
+        flags |= STATIC if "static" in words else 0
+        flags |= ASYNC if "async" in words else 0
+        flags |= DECLARATION if draft.is_bodiless else 0
     if "abstract" in words or (in_interface and draft.is_bodiless):
-        flags |= Flag.ABSTRACT
-    if any(_TEST.match(source.text[start:end]) for start, end in draft.decorators):
-        flags |= Flag.TEST
-    return int(flags)
+        flags |= ABSTRACT
+    if any(_TEST.match(source.text, start, end) for start, end in draft.decorators):
+        flags |= TEST
+    return flags
 
 
 def _imports(text: str) -> Sequence[Import]:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import tree_sitter
 
+from codegraphd.daemon.analysis.flags import ABSTRACT, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import CALLABLES, Dialect, Draft, Import, node_text
-from codegraphd.store.records import Flag
 
 KEYWORDS = names(
     "abstract assert boolean break byte case catch char class const continue default do double else enum extends "
@@ -40,6 +40,8 @@ _TYPED = re.compile(
     r"([A-Za-z_$][\w$.]*)\s*(\[\s*\]|\.\.\.)?\s+([A-Za-z_$][\w$]*)\s*(?:=\s*(?:new\s+([\w$.]+))?|:|;|,|\)|$)",
     re.DOTALL,
 )
+_WORD = re.compile(r"\w+")
+_TEST = re.compile(r"@\s*(?:[\w.]*\.)?(?:Test|ParameterizedTest|RepeatedTest|TestFactory)\b")
 
 
 def type_name(text: str) -> str:
@@ -58,21 +60,21 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
 
 def _flags(draft: Draft, source: Source, parent: Draft | None) -> int:
     header = source.masked[draft.head : min(draft.body, draft.head + 400)]
-    words = set(re.findall(r"\w+", header.partition("(")[0].partition("{")[0]))
+    words = set(_WORD.findall(header.partition("(")[0].partition("{")[0]))
     in_interface = parent is not None and parent.kind == "interface"
-    flags = Flag(0)
+    flags = 0
     if words & {"public", "protected"} or (in_interface and "private" not in words):
-        flags |= Flag.EXPORTED
+        flags |= EXPORTED
     if "static" in words and draft.kind in CALLABLES:
-        flags |= Flag.STATIC
+        flags |= STATIC
     if draft.kind in CALLABLES and draft.is_bodiless:
-        flags |= Flag.DECLARATION
+        flags |= DECLARATION
     if "abstract" in words or (in_interface and draft.is_bodiless):
-        flags |= Flag.ABSTRACT
+        flags |= ABSTRACT
     for start, end in draft.decorators:
-        if re.match(r"@\s*(?:[\w.]*\.)?(?:Test|ParameterizedTest|RepeatedTest|TestFactory)\b", source.text[start:end]):
-            flags |= Flag.TEST
-    return int(flags)
+        if _TEST.match(source.text, start, end):
+            flags |= TEST
+    return flags
 
 
 def _scope(node: tree_sitter.Node, kind: str) -> str:  # noqa: ARG001
