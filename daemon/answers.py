@@ -25,7 +25,7 @@ from codegraphd.daemon.search.units import Describer, locate, whole
 from codegraphd.daemon.snippets import Snippet
 from codegraphd.ipc import messages
 from codegraphd.ipc.errors import NOT_FOUND, RequestError
-from codegraphd.store.records import FileRecord, RootRecord, Strength, UnitRecord
+from codegraphd.store.records import FileRecord, Input, RootRecord, Strength, UnitRecord
 from codegraphd.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -174,15 +174,18 @@ def explain(daemon: Daemon, root: RootRecord, path: str, line: int) -> dict[str,
         standing = _standing(daemon, view, (root,))
         quoted_names = [f"{q.path}:{q.unit.qualname}" for q in quotes or ()]
     inputs: list[dict[str, Any]] = []
-    own = daemon.own_texts(root, file) if file is not None and source is not None else None
-    if own is not None and file is not None and unit.id in file.units:
-        inputs.append({"input": "own", "hash": recipe.own.hex(), "text": own[file.units.index(unit.id)]})
+    read: list[Input] = []
+    if file is not None and source is not None and unit.id in file.units:
+        place = file.units.index(unit.id)
+        if (rendered := daemon.rendered(root, file, place)) is not None:
+            read.append(Input(recipe.own, rendered.texts[place], rendered.flows.get(place)))
+            inputs.append({"input": "own", "hash": recipe.own.hex(), "text": read[-1].text, **_code_of(read[-1])})
     if quotes is not None:
-        text = context_text(unit, quotes)
-        inputs.append({"input": "context", "hash": recipe.context.hex(), "text": text, "quotes": quoted_names})
-    counted = daemon.model.count_tokens([item["text"] for item in inputs])
-    for item, (tokens, is_cut) in zip(inputs, counted or (), strict=False):
-        item["tokens"], item["truncated"] = tokens, is_cut
+        read.append(Input(recipe.context, context_text(unit, quotes)))
+        inputs.append({"input": "context", "hash": recipe.context.hex(), "text": read[-1].text, "quotes": quoted_names})
+    counted = daemon.model.count_tokens(read)
+    for item, (tokens, variables, is_cut) in zip(inputs, counted or (), strict=False):
+        item["tokens"], item["variables"], item["truncated"] = tokens, variables, is_cut
     reason = state.reason if state is not None else None
     return {
         "unit": record,
@@ -256,6 +259,17 @@ def similarity(daemon: Daemon, snippets: Sequence[Snippet], languages: Sequence[
 
 
 # --- parts of answers ------------------------------------------------------------------------------------------------
+
+
+def _code_of(item: Input) -> dict[str, Any]:
+    """What a model that reads data flow reads in place of the text: the comment, the code's tokens, its variables."""
+    if item.flow is None:
+        return {}
+    flow = item.flow
+    edges = [
+        {"variable": flow.tokens[token], "token": token, "from": list(sources)} for token, sources in flow.variables
+    ]
+    return {"read": {"comment": flow.comment, "code": list(flow.tokens), "variables": edges}}
 
 
 def _edge_of(found: networkx.DiGraph, node: int, depth: int, direction: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from codegraphd.daemon import answers
 from codegraphd.daemon.clone_news import news_of
 from codegraphd.daemon.paging import P, page
+from codegraphd.daemon.snippets import Snippet
 from codegraphd.daemon.status import status_document
 from codegraphd.daemon.subscribers import Subscribers
 from codegraphd.ipc import messages
@@ -157,7 +158,7 @@ class Handlers:
             return await self._paged(params, "matches", ask)
         self._check_languages([params.language or ""])
         snippet = await self._run(lambda: self._daemon.snippet(params.code or "", params.language or "text"))
-        vector, degraded = await self._text_vector(snippet.text)
+        vector, degraded = await self._snippet_vector(snippet)
         return await self._paged(
             params, "matches", lambda p: answers.similar_to_code(self._daemon, p, roots, snippet, vector, degraded)
         )
@@ -239,14 +240,16 @@ class Handlers:
         self._check_languages(languages)
         pairs = list(zip((params.code1, params.code2), languages, strict=True))
         snippets = await self._run(lambda: [self._daemon.snippet(code, language) for code, language in pairs])
-        vectors = await self._ask_model([snippet.text for snippet in snippets], "document", self._timeout())
+        vectors = await self._ask_model(snippets, "document", self._timeout())
         return await self._run(lambda: answers.similarity(self._daemon, snippets, languages, vectors))
 
     async def _embedded(self, inputs: Sequence[messages.EmbedInput]) -> npt.NDArray[np.float32]:
         """One row for each input, of unit length."""
         self._check_languages([item.language for item in inputs])
         texts = await self._run(
-            lambda: [i.code if i.role == "query" else self._daemon.snippet(i.code, i.language).text for i in inputs]
+            lambda: [
+                Snippet(None, i.code) if i.role == "query" else self._daemon.snippet(i.code, i.language) for i in inputs
+            ]
         )
         rows: dict[int, Vector] = {}
         for role in ("document", "query"):
@@ -271,7 +274,7 @@ class Handlers:
         state = embedder.state.state
         wait_s = self._timeout() if must else QUERY_MODEL_S if state == "ready" else wait_ms / 1000
         try:
-            vector = (await self._ask_model([text], "query", wait_s))[0]
+            vector = (await self._ask_model([Snippet(None, text)], "query", wait_s))[0]
         except RequestError as error:
             if must:
                 raise RequestError(UNAVAILABLE, f"no answer by meaning: {error.message}") from None
@@ -281,16 +284,17 @@ class Handlers:
             self._vectors.popitem(last=False)
         return vector, None
 
-    async def _text_vector(self, text: str) -> tuple[Vector | None, str | None]:
+    async def _snippet_vector(self, snippet: Snippet) -> tuple[Vector | None, str | None]:
         """A document's vector; None with the reason where there is no model: then only equal code is found."""
         try:
-            return (await self._ask_model([text], "document", self._timeout()))[0], None
+            return (await self._ask_model([snippet], "document", self._timeout()))[0], None
         except RequestError as error:
             return None, error.message
 
-    async def _ask_model(self, texts: list[str], role: str, wait_s: float) -> npt.NDArray[np.float32]:
+    async def _ask_model(self, snippets: Sequence[Snippet], role: str, wait_s: float) -> npt.NDArray[np.float32]:
         self._model()
-        future: Future[Any] = self._daemon.embedder.query(texts, role, wait_s)
+        texts, flows = [snippet.text for snippet in snippets], [snippet.flow for snippet in snippets]
+        future: Future[Any] = self._daemon.embedder.query(texts, role, wait_s, flows)
         try:
             vectors: npt.NDArray[np.float32] = await asyncio.wait_for(asyncio.wrap_future(future), wait_s)
         except TimeoutError:

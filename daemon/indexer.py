@@ -32,7 +32,7 @@ from codegraphd.daemon.engine import (
     requeue_all,
 )
 from codegraphd.daemon.graph.index import Index, Stage
-from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
+from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers, Rendered, RenderJob
 from codegraphd.daemon.waiters import Barrier, Waiters
 from codegraphd.daemon.workset import RootWork, Sequences, skipped_module
 from codegraphd.store.env import Store
@@ -396,15 +396,14 @@ class Indexer:
         future = self.writer.submit(job, interactive=interactive)
         future.add_done_callback(lambda done: self.post(Stepped(done, then)))
 
-    def _render(self, file: FileRecord, done: Callable[[tuple[str, ...] | None], None]) -> None:
+    def _render(self, file: FileRecord, flows: tuple[int, ...], done: Callable[[Rendered | None], None]) -> None:
         root = self.roots.get(file.root)
         if root is None:
             done(None)
             return
         urgent = self.feeder.backlog.pending(file.root) <= 64
-        self.parsers.render(
-            root.path, file.path, file.digest, lambda texts: self.post(Call(lambda: done(texts))), urgent
-        )
+        job = RenderJob(root.path, file.path, file.digest, flows)
+        self.parsers.render(job, lambda rendered: self.post(Call(lambda: done(rendered))), urgent=urgent)
 
     def _wake_lists(self) -> None:
         self._more = True

@@ -30,8 +30,9 @@ from codegraphd.daemon.config import Config, ConfigError, changed_sections
 from codegraphd.daemon.config import load as load_config
 from codegraphd.daemon.handlers import Handlers
 from codegraphd.daemon.indexer import Indexer
+from codegraphd.daemon.memory import MemoryLimit
 from codegraphd.daemon.model import ModelInUse
-from codegraphd.daemon.parsers import Parsers, StudyJob
+from codegraphd.daemon.parsers import Parsers, Rendered, RenderJob, StudyJob
 from codegraphd.daemon.settings import (
     AT_ONCE,
     cache_budget,
@@ -41,7 +42,7 @@ from codegraphd.daemon.settings import (
     without_effect,
 )
 from codegraphd.daemon.snippets import WAIT_S, Snippet, read_snippet
-from codegraphd.daemon.startup import few_arenas, log_to_stderr, open_store, release_free_memory, stamp
+from codegraphd.daemon.startup import few_arenas, log_to_stderr, open_store, stamp
 from codegraphd.daemon.status import LoopLag, Usage
 from codegraphd.daemon.workspace.watch import Watcher
 from codegraphd.daemon.workspaces import Workspaces
@@ -107,7 +108,7 @@ class Daemon:
         self._next_tend = 0.0
         self._stop = asyncio.Event()
         self.must_restart = False  # the store under us cannot be trusted any more, or the configuration is another
-        self.memory_problem: str | None = None
+        self.memory = MemoryLimit(self.usage.rss_bytes, self._shed, self._restart, paths.state)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -174,7 +175,7 @@ class Daemon:
         """Upkeep, on the indexer's thread."""
         if now >= self._next_tend:
             self._next_tend = now + TEND_PERIOD_S
-            self._mind_memory()
+            self.memory.mind(int(self.config.limits.memory_mb * 2**20))
             if (trouble := self.store.tend()) is not None:
                 self._restart(trouble)
             if (seen := stamp(self.paths.config)) != self._config_stamp:
@@ -188,21 +189,10 @@ class Daemon:
             self.must_restart = True
             self.on_loop(self._stop.set)
 
-    def _mind_memory(self) -> None:
-        """Over the soft limit: give back what can be given back, and say so if that is not enough."""
-        limit = int(self.config.limits.memory_mb * 2**20)
-        if self.usage.rss_bytes() <= limit:
-            self.memory_problem = None
-            return
+    def _shed(self) -> None:
+        """Memory is short: forget what can be computed again."""
         self.model.shed()
         self.handlers.shed()
-        gc.collect()
-        release_free_memory()
-        rss = self.usage.rss_bytes()
-        self.memory_problem = None
-        if rss > limit:
-            used = f"{rss >> 20} MB of {limit >> 20} MB"
-            self.memory_problem = f"memory: {used} ([limits] memory_mb); watch fewer or smaller workspaces, or raise it"
 
     # --- for handlers -------------------------------------------------------------------------------------------------
 
@@ -227,14 +217,16 @@ class Daemon:
 
     def snippet(self, code: str, language: str) -> Snippet:
         """A piece of code, parsed in a parser process. Blocks; for query threads."""
-        return read_snippet(self.parsers, os.path.join(self.paths.state, "snippets"), code, language)
+        directory = os.path.join(self.paths.state, "snippets")
+        return read_snippet(self.parsers, directory, code, language, with_flow=self.model.reads_flow)
 
-    def own_texts(self, root: RootRecord, file: FileRecord) -> tuple[str, ...] | None:
-        """What the model reads of each unit of a file; None: the file has moved on. Blocks; for query threads."""
-        texts: Future[tuple[str, ...] | None] = Future()
-        self.parsers.render(root.path, file.path, file.digest, texts.set_result, urgent=True)
+    def rendered(self, root: RootRecord, file: FileRecord, index: int) -> Rendered | None:
+        """What the model reads of a unit of a file; None: the file has moved on. Blocks; for query threads."""
+        rendered: Future[Rendered | None] = Future()
+        flows = (index,) if self.model.reads_flow else ()
+        self.parsers.render(RenderJob(root.path, file.path, file.digest, flows), rendered.set_result, urgent=True)
         try:
-            return texts.result(WAIT_S)
+            return rendered.result(WAIT_S)
         except TimeoutError:
             return None
 

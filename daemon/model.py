@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from codegraphd.daemon.embedding.feeder import Feeder
@@ -19,6 +19,7 @@ from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, Model
 from codegraphd.daemon.engine import Outcome, detach
 from codegraphd.daemon.indexer import Call
 from codegraphd.daemon.settings import engine_settings
+from codegraphd.store.records import Input
 from codegraphd.store.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class ModelInUse:
         with self._daemon.store.snapshot() as view:
             known = view.meta("model")
         indexer.feeder.model = info.fingerprint
+        indexer.feeder.reads_flow = info.flow
         if known == identity:
             return
 
@@ -80,6 +82,12 @@ class ModelInUse:
             log.info("the model is now %s: its vectors are computed in the background", info.name)
             indexer.reindex_model("model")
 
+    @property
+    def reads_flow(self) -> bool:
+        """Whether the model reads the data flow of code beside its tokens."""
+        info = self.embedder.model
+        return info is not None and info.flow
+
     # --- questions ----------------------------------------------------------------------------------------------------
 
     def trouble(self) -> str | None:
@@ -89,16 +97,18 @@ class ModelInUse:
             return str(figures.get("error") or "no model is configured")
         return None
 
-    def count_tokens(self, texts: list[str]) -> list[tuple[int, bool]] | None:
-        """(tokens that the model reads of a text, whether it is cut) for each; None without a model."""
+    def count_tokens(self, inputs: Sequence[Input]) -> list[tuple[int, int, bool]] | None:
+        """(tokens that the model reads of an input, how many of them are variables, whether it is cut) for each; None
+        without a model."""
         info = self.embedder.model
         if info is None or info.name == HASHING:
             return None
-        from codegraphd.daemon.embedding.tokens import Tokens  # some 20 MB, which only `explain` needs here
+        from codegraphd.daemon.embedding.backends import open_tokens  # some 20 MB, which only `explain` needs here
 
         if self._tokens is None or self._tokens[0] != info.fingerprint:
-            self._tokens = (info.fingerprint, Tokens(info))
-        return [(len(ids), is_cut) for ids, is_cut in self._tokens[1].encode(texts)]
+            self._tokens = (info.fingerprint, open_tokens(info))
+        found = self._tokens[1].encode([item.text for item in inputs], [item.flow for item in inputs])
+        return [(len(ids), len(getattr(ids, "variables", ())), is_cut) for ids, is_cut in found]
 
     def shed(self) -> None:
         """Memory is short: forget what can be computed again."""

@@ -198,7 +198,7 @@ def _eta(daemon: Daemon, pending: int) -> float | None:
 
 def _problems(daemon: Daemon, model: dict[str, Any], workspaces: list[dict[str, Any]]) -> list[str]:
     problems = [*daemon.problems, *daemon.config_problems]
-    for problem in (daemon.writer.problem, daemon.indexer.problem, daemon.memory_problem):
+    for problem in (daemon.writer.problem, daemon.indexer.problem, daemon.memory.problem):
         if problem and problem not in problems:
             problems.append(problem)
     if model.get("error"):

@@ -20,7 +20,7 @@ from codegraphd.daemon.embedding.text import context_text
 from codegraphd.daemon.engine import CHANGED, IDLE, Outcome, Settings, attach, set_aside
 from codegraphd.daemon.graph.index import Index, View, recipe_inputs
 from codegraphd.daemon.graph.recipe import quoted, recipe_of
-from codegraphd.store.records import Batch, FileRecord, Input, UnitRecord, digest
+from codegraphd.store.records import Batch, CodeFlow, FileRecord, Input, UnitRecord, digest
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,17 @@ class Model(Protocol):
     def submit(self, batch: Batch) -> None: ...
 
 
-Render = Callable[[FileRecord, Callable[[tuple[str, ...] | None], None]], None]
+class Rendered(Protocol):
+    """What the parsers made of a file."""
+
+    @property
+    def texts(self) -> tuple[str, ...]: ...
+    @property
+    def flows(self) -> Mapping[int, CodeFlow]: ...
+
+
+# (file, indices of the units whose data flow is wanted, what to call)
+Render = Callable[[FileRecord, tuple[int, ...], Callable[["Rendered | None"], None]], None]
 Submit = Callable[[Callable[[Index], Outcome], bool, Callable[["Future[Outcome]"], None]], None]
 
 
@@ -45,9 +55,10 @@ class _Forming:
     """A batch whose texts are still being rendered."""
 
     number: int
+    reads_flow: bool
     units: list[int]
     files: dict[int, list[UnitRecord]]  # file id -> its units whose own input is needed
-    own: dict[int, str] = field(default_factory=dict)  # unit id -> text
+    own: dict[int, tuple[str, CodeFlow | None]] = field(default_factory=dict)  # unit id -> what is to be read of it
     lacking: set[int] = field(default_factory=set)  # units whose text could not be had
 
 
@@ -59,7 +70,8 @@ class _Sent:
 
 
 class Feeder:
-    """See the module. `render(file, done)` and `submit(job, interactive, done)` call back on the indexer's thread."""
+    """See the module. `render(file, flows, done)` and `submit(job, interactive, done)` call back on the indexer's
+    thread."""
 
     def __init__(
         self,
@@ -71,6 +83,7 @@ class Feeder:
     ) -> None:
         self.backlog = Backlog()
         self.model: bytes | None = None  # fingerprint in use; None: nothing is sent
+        self.reads_flow = False  # whether that model reads data flow
         self.set_aside: dict[str, str] = {}  # "path:qualname" -> why the model cannot take it
         self._snapshot, self._embedder, self._render, self._submit = snapshot, embedder, render, submit
         self.settings = settings
@@ -115,7 +128,7 @@ class Feeder:
     def _form(self, units: list[int], now: float) -> None:
         assert self.model is not None
         self._number += 1
-        forming = _Forming(self._number, [], {})
+        forming = _Forming(self._number, self.reads_flow, [], {})
         ready: list[int] = []
         with self._snapshot() as view:
             files: dict[int, FileRecord | None] = {}
@@ -148,20 +161,24 @@ class Feeder:
         for file_id, file in files.items():
             if file is None:
                 self._rendered(forming, file_id, (), None, now)
-            else:
-                self._render(file, lambda texts, f=file: self._rendered(forming, f.id, f.units, texts, now))  # type: ignore[misc]
+                continue
+            wanted: tuple[int, ...] = ()
+            if self.reads_flow:
+                ids = {unit.id for unit in forming.files[file_id]}
+                wanted = tuple(index for index, unit_id in enumerate(file.units) if unit_id in ids)
+            self._render(file, wanted, lambda done, f=file: self._rendered(forming, f.id, f.units, done, now))  # type: ignore[misc]
 
     def _rendered(
-        self, forming: _Forming, file_id: int, unit_ids: tuple[int, ...], texts: tuple[str, ...] | None, now: float
+        self, forming: _Forming, file_id: int, unit_ids: tuple[int, ...], rendered: Rendered | None, now: float
     ) -> None:
         for unit in forming.files.pop(file_id, ()):
-            text = None
-            if texts is not None and len(texts) == len(unit_ids) and unit.id in unit_ids:
-                text = texts[unit_ids.index(unit.id)]
-            if text is not None and digest(text) == unit.unit.own:
-                forming.own[unit.id] = text
-            else:
-                forming.lacking.add(unit.id)
+            if rendered is not None and len(rendered.texts) == len(unit_ids) and unit.id in unit_ids:
+                index = unit_ids.index(unit.id)
+                text = rendered.texts[index]
+                if digest(text) == unit.unit.own:
+                    forming.own[unit.id] = (text, rendered.flows.get(index))
+                    continue
+            forming.lacking.add(unit.id)
         if not forming.files and self._forming is forming:
             self._send(now)
 
@@ -170,6 +187,9 @@ class Feeder:
         forming, self._forming = self._forming, None
         assert forming is not None
         assert self.model is not None
+        if forming.reads_flow != self.reads_flow:  # made for a model that was changed meanwhile
+            self.backlog.put_back(forming.units)
+            return
         sent = _Sent([], {})
         inputs: dict[bytes, Input] = {}
         with self._snapshot() as view:
@@ -187,7 +207,12 @@ class Feeder:
         self._embedder.submit(Batch(forming.number, tuple(inputs.values())))
 
     def _inputs_of(
-        self, view: View, unit_id: int, own: Mapping[int, str], sent: _Sent, inputs: dict[bytes, Input]
+        self,
+        view: View,
+        unit_id: int,
+        own: Mapping[int, tuple[str, CodeFlow | None]],
+        sent: _Sent,
+        inputs: dict[bytes, Input],
     ) -> bool:
         """Add what the unit still needs to the batch. False: it has changed since its text was rendered."""
         assert self.model is not None
@@ -196,10 +221,10 @@ class Feeder:
             return False
         needed: dict[bytes, Input] = {}
         if not view.has_vector(self.model, state.recipe.own):
-            text = own.get(unit_id)
+            text, flow = own.get(unit_id, (None, None))
             if text is None or digest(text) != unit.unit.own:
                 return False
-            needed[state.recipe.own] = Input(state.recipe.own, text)
+            needed[state.recipe.own] = Input(state.recipe.own, text, flow)
         if state.recipe.context and not view.has_vector(self.model, state.recipe.context):
             quotes = quoted(view, unit, self.settings.max_cascade_depth, view.unit)
             if recipe_of(unit, quotes) != state.recipe:

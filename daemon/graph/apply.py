@@ -134,7 +134,7 @@ class Applier:
             changes.append(_change("moved", record, face=face, origin=f"{old.path}:{old.unit.qualname}"))
         elif face or old.unit.own != record.unit.own:
             changes.append(_change("modified", record, face=face))
-        if old.unit.own != record.unit.own:
+        if old.unit.own != record.unit.own or old.language != record.language:
             self.candidates.add(record.id, "content", name_of(record), 0, min(priority, CHANGED))
         if face:
             self.candidates.face_changed(record)
