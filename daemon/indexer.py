@@ -32,7 +32,9 @@ from codegraphd.daemon.engine import (
     requeue_all,
 )
 from codegraphd.daemon.graph.index import Index, Stage
+from codegraphd.daemon.own_texts import OwnTexts
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers, Rendered, RenderJob
+from codegraphd.daemon.search.stale import Lost
 from codegraphd.daemon.waiters import Barrier, Waiters
 from codegraphd.daemon.workset import RootWork, Sequences, skipped_module
 from codegraphd.store.env import Store
@@ -121,7 +123,9 @@ class Indexer:
         self.max_depth = 0
         self.problem: str | None = None  # why steps fail at present
         self.clock = 0
+        self._texts = OwnTexts(parsers, lambda run: self.post(Call(run)))
         self.feeder = make_feeder(self._render, self._submit)
+        self.lost = Lost(time.monotonic)
         self.on_tick: list[Callable[[float], None]] = []
         self._subscriber = subscriber
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
@@ -297,7 +301,9 @@ class Indexer:
         elif parsed.unchanged:
             root.touched[path] = stat
         else:
-            root.ready[path] = ParsedFile(path, stat, parsed.module or skipped_module(stat, parsed.skipped))
+            module = parsed.module or skipped_module(stat, parsed.skipped)
+            root.ready[path] = ParsedFile(path, stat, module)
+            self._texts.keep(path, module.digest, parsed.texts)
 
     def _advance(self, now: float) -> None:
         """Whatever can go on, goes on."""
@@ -369,11 +375,14 @@ class Indexer:
         outcome = future.result()
         now = time.monotonic()
         self._count(outcome)
+        self.lost.add(outcome.lost)
         self._more = outcome.more
         for unit in outcome.settled:
             self.feeder.backlog.discard(unit)
         for unit, root_id, priority in outcome.embed:
             self.feeder.backlog.add(unit, root_id, priority, now)
+        if any(work.parsed for work in step.work):
+            self.feeder.files_read(now)
         for (root_id, path), sequence in step.sequences.items():
             if (root := self.roots.get(root_id)) is not None:
                 root.committed(path, sequence)
@@ -401,9 +410,8 @@ class Indexer:
         if root is None:
             done(None)
             return
-        urgent = self.feeder.backlog.pending(file.root) <= 64
         job = RenderJob(root.path, file.path, file.digest, flows)
-        self.parsers.render(job, lambda rendered: self.post(Call(lambda: done(rendered))), urgent=urgent)
+        self._texts.render(job, done, urgent=self.feeder.backlog.pending(file.root) <= 64)
 
     def _wake_lists(self) -> None:
         self._more = True

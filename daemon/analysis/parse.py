@@ -44,6 +44,12 @@ def render(path: str, source: bytes) -> tuple[str, ...]:
     return tuple(_analyse(path, source)[1].texts)
 
 
+def parse_and_render(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
+    """Both, at the cost of one of them."""
+    module, found = _analyse(path, source)
+    return module, tuple(found.texts)
+
+
 def render_flows(path: str, source: bytes, wanted: Collection[int]) -> tuple[tuple[str, ...], dict[int, CodeFlow]]:
     """`render`, and the code with its data flow of those of the wanted units (by index, or WHOLE_FILE) that have it."""
     from codegraphd.daemon.analysis import flow_input  # only some models ask for it
