@@ -414,7 +414,7 @@ def fetch_typescript(home: Path, name: str) -> Path:
         "target": "es2022",
         "moduleResolution": "node",
         "jsx": "react",
-        # Sources that import their own package by its name; the repository's tsconfig.json, which is not shipped, says so.
+        # Sources that import their own package by its name: the repository's tsconfig.json says so, and is not shipped.
         "paths": {own: ["./src/index"], f"{own}/*": ["./src/*/index", "./src/*"]},
     }
     (root / "tsconfig.json").write_text(json.dumps({"compilerOptions": options}))
