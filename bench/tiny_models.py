@@ -54,7 +54,7 @@ def write_tiny(directory: Path, kind: str, vocabulary: int = 600, **sizes: Any) 
     from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
 
     torch.manual_seed(7)
-    directory.mkdir()
+    directory.mkdir(parents=True)
     corpus = texts()
     if kind in {"codebert", "graphcodebert", "unixcoder"}:
         trained = ByteLevelBPETokenizer()

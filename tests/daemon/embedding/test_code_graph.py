@@ -134,8 +134,10 @@ class Published:
         nodes_to_token_mask = nodes_to_token_mask / (nodes_to_token_mask.sum(-1) + 1e-10)[:, :, None]
         avg_embeddings = torch.einsum("abc,acd->abd", nodes_to_token_mask, inputs_embeddings)
         inputs_embeddings = inputs_embeddings * (~nodes_mask)[:, :, None] + avg_embeddings * nodes_mask[:, :, None]
+        # today's transformers take a mask of each pair as what is added to the scores, which it was turned into then
+        added = torch.zeros(attn_mask.shape).masked_fill(~attn_mask, torch.finfo(torch.float32).min)[:, None]
         hidden = self.model(
-            inputs_embeds=inputs_embeddings, attention_mask=attn_mask, position_ids=position_idx
+            inputs_embeds=inputs_embeddings, attention_mask=added, position_ids=position_idx
         ).last_hidden_state
         pooled = (hidden * token_mask[:, :, None]).sum(1) / token_mask.sum(1, keepdim=True)
         return np.asarray(torch.nn.functional.normalize(pooled, dim=1).numpy())
@@ -222,7 +224,8 @@ def test_what_is_cut_is_cut_as_published(
         assert list(ids) == [i for i, p in zip(expect["code_ids"], expect["position_idx"], strict=True) if p != 1]
         assert list(ids.variables) == expect["dfg_to_code"]
         assert len(ids) <= 160
-        assert is_cut == (bool(comment) or n_tokens + 2 + min(n_variables, 32) > 160)
+        whole = published_features(flow, published.tokenizer, 5000, 2000)
+        assert is_cut == (ids.n_text < sum(p > 1 for p in whole["position_idx"]))
 
 
 def test_a_leaf_longer_than_all_that_can_be_read(graph: ModelInfo, published: Published) -> None:
