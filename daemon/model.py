@@ -67,7 +67,6 @@ class ModelInUse:
         with self._daemon.store.snapshot() as view:
             known = view.meta("model")
         indexer.feeder.model = info.fingerprint
-        indexer.feeder.reads_flow = info.flow
         if known == identity:
             return
 
@@ -85,8 +84,7 @@ class ModelInUse:
     @property
     def reads_flow(self) -> bool:
         """Whether the model reads the data flow of code beside its tokens."""
-        info = self.embedder.model
-        return info is not None and info.flow
+        return self.embedder.reads_flow
 
     # --- questions ----------------------------------------------------------------------------------------------------
 

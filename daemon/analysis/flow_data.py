@@ -22,11 +22,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from codegraphd.daemon.analysis.flow_syntax import DataRules, Role
-from codegraphd.daemon.analysis.flow_tokens import BUDGET, EDGE, DataFlow, Draft, SpentError, State
+from codegraphd.daemon.analysis.flow_tokens import EDGE, DataFlow, Draft, SpentError, State
 from codegraphd.daemon.analysis.flow_tree import Forest, Node, Steps, is_default, run
 
 
-def data_flow_of(forest: Forest, rules: DataRules, budget: int = BUDGET) -> DataFlow:
+def data_flow_of(forest: Forest, rules: DataRules, budget: int | None = None) -> DataFlow:
     """The data flow of a forest by the given rules, in `budget` steps. Never raises on what the source holds."""
     extractor = _Extractor(forest, rules, budget)
     extractor.read_tokens()

@@ -33,6 +33,11 @@ TRIES = 5  # how often a unit whose text cannot be had is tried before it waits 
 class Model(Protocol):
     """The embedder as the feeder sees it."""
 
+    @property
+    def reads_flow(self) -> bool:
+        """Whether its model reads the data flow of code beside its tokens."""
+        ...
+
     def submit(self, batch: Batch) -> None: ...
 
 
@@ -83,7 +88,6 @@ class Feeder:
     ) -> None:
         self.backlog = Backlog()
         self.model: bytes | None = None  # fingerprint in use; None: nothing is sent
-        self.reads_flow = False  # whether that model reads data flow
         self.set_aside: dict[str, str] = {}  # "path:qualname" -> why the model cannot take it
         self._snapshot, self._embedder, self._render, self._submit = snapshot, embedder, render, submit
         self.settings = settings
@@ -143,7 +147,7 @@ class Feeder:
     def _form(self, units: list[int], now: float) -> None:
         assert self.model is not None
         self._number += 1
-        forming = _Forming(self._number, self.reads_flow, [], {})
+        forming = _Forming(self._number, self._embedder.reads_flow, [], {})
         ready: list[int] = []
         with self._snapshot() as view:
             files: dict[int, FileRecord | None] = {}
@@ -178,7 +182,7 @@ class Feeder:
                 self._rendered(forming, file_id, (), None, now)
                 continue
             wanted: tuple[int, ...] = ()
-            if self.reads_flow:
+            if forming.reads_flow:
                 ids = {unit.id for unit in forming.files[file_id]}
                 wanted = tuple(index for index, unit_id in enumerate(file.units) if unit_id in ids)
             self._render(file, wanted, lambda done, f=file: self._rendered(forming, f.id, f.units, done, now))  # type: ignore[misc]
@@ -202,7 +206,7 @@ class Feeder:
         forming, self._forming = self._forming, None
         assert forming is not None
         assert self.model is not None
-        if forming.reads_flow != self.reads_flow:  # made for a model that was changed meanwhile
+        if forming.reads_flow != self._embedder.reads_flow:  # made for a model that was changed meanwhile
             self.backlog.put_back(forming.units)
             return
         sent = _Sent([], {})

@@ -96,6 +96,12 @@ class Embedder:
         return self._supervisor.model
 
     @property
+    def reads_flow(self) -> bool:
+        """Whether the model reads the data flow of code beside its tokens."""
+        model = self.model
+        return model is not None and model.flow
+
+    @property
     def state(self) -> ModelState:
         supervisor = self._supervisor
         return ModelState(supervisor.state, supervisor.model, supervisor.error)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from bench.lab import MODEL, ROOT, Lab, vector_of
-from codegraphd.daemon.analysis.parse import render
+from codegraphd.daemon.analysis.parse import render, render_flows
 from codegraphd.daemon.embedding.feeder import TRIES, Feeder
 from codegraphd.daemon.engine import NOW, Outcome, Settings
 from codegraphd.daemon.graph.index import Stage
+from codegraphd.daemon.parsers import Rendered
 from codegraphd.store.records import Batch, FileRecord
 
 
@@ -22,15 +23,17 @@ class Bench:
     def __init__(self, lab: Lab) -> None:
         self.lab, self.disk = lab, dict(lab.sources)
         self.sent: list[Batch] = []
+        self.reads_flow = False
         self.feeder = Feeder(lab.store.snapshot, self, self._render, self._submit, lab.settings)
         self.feeder.model = MODEL
 
     def submit(self, batch: Batch) -> None:
         self.sent.append(batch)
 
-    def _render(self, file: FileRecord, done: Callable[[tuple[str, ...] | None], None]) -> None:
+    def _render(self, file: FileRecord, flows: tuple[int, ...], done: Callable[[Rendered | None], None]) -> None:
         source = self.disk.get(file.path, b"")
-        done(render(file.path, source) if source == self.lab.sources[file.path] else None)
+        found = Rendered(*render_flows(file.path, source, flows))
+        done(found if source == self.lab.sources[file.path] else None)
 
     def _submit(self, job: Callable[[Any], Outcome], _: bool, then: Callable[[Any], None]) -> None:
         future = self.lab.writer.submit(job)
@@ -55,6 +58,25 @@ def bench(tmp_path: Path) -> Any:
     lab.sources["a.py"] = b"def f():\n    return 1\n"
     yield Bench(lab)
     lab.close()
+
+
+def test_the_data_flow_goes_along_where_the_model_reads_it(bench: Bench) -> None:
+    bench.queue()
+    bench.feeder.pump(0.0)
+    (plain,) = bench.sent
+    assert [item.flow for item in plain.inputs] == [None]
+    bench.answer()
+    bench.sent.clear()
+    bench.reads_flow = True
+    bench.lab.index({"a.py": b"def f(x):\n    return x\n"})
+    bench.lab.sources["a.py"] = bench.disk["a.py"] = b"def f(x):\n    return x\n"
+    bench.queue()
+    bench.feeder.pump(0.0)
+    (batch,) = bench.sent
+    (item,) = batch.inputs
+    assert item.flow is not None
+    assert " ".join(item.flow.tokens) == "def f ( x ) : return x"
+    assert item.flow.variables == ((3, ()), (7, (3,)))
 
 
 def test_a_text_that_could_not_be_had_is_sent_once_files_are_read_again(bench: Bench) -> None:
