@@ -4,7 +4,9 @@ harness.py    figures, percentiles, machine and versions, tables, JSON
 corpora.py    the code that is measured on: what every Python installation has
 home.py       a daemon of its own in a fresh home, watched from outside
 end_to_end.py from `watch` to answers: every figure that a user feels
-incremental.py what a change costs in a project of 100,000 units
 large.py      the cold index of a large corpus by words
+incremental.py what a change costs in it
 quality.py    how good the answers are, on labelled data given by path
+oracles.py    what is found in code against compilers, ctags and hand-checked edges: one command, one table
+graph_memory.py   what 100,000 units with 500,000 edges cost
 """

@@ -17,13 +17,14 @@ import argparse
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.scip_oracle import Project
 
 LABELS = Path(__file__).parent / "labels"
+LANGUAGES = tuple(sorted(path.stem for path in LABELS.glob("*.tsv")))
 
 
 class Label(NamedTuple):
@@ -63,6 +64,32 @@ def edges(project: Project, language: str) -> Iterator[tuple[str, int, str, str,
                     yield path, line, unit.qualname, target.path, target.unit.qualname, edge.kind
 
 
+class Count(NamedTuple):
+    labelled: int
+    found: int  # of the labelled edges, those that there still are
+    right: int
+    part: int
+    wrong: int
+
+    @property
+    def precision(self) -> float:
+        return (self.right + self.part) / max(1, self.found)
+
+
+def judge(language: str, checkout: Callable[[str], Path]) -> Count:
+    """The labelled edges of a language against what is found now; `checkout`: repository's name -> directory."""
+    labels = list(read(LABELS / f"{language}.tsv"))
+    verdicts: Counter[str] = Counter()
+    for repository in sorted({label.repository for label in labels}):
+        now = set(edges(Project(checkout(repository)), language))
+        places = {(path, source, target_path, target, kind) for path, _, source, target_path, target, kind in now}
+        for label in labels:
+            at = (label.path, label.source, label.target_path, label.target, label.kind)
+            if label.repository == repository and at in places:
+                verdicts[label.verdict] += 1
+    return Count(len(labels), verdicts.total(), verdicts["right"], verdicts["part"], verdicts["wrong"])
+
+
 def sample(checkouts: Path, language: str, repository: str, n: int) -> None:
     project = Project(checkouts / repository)
     found = sorted(set(edges(project, language)))
@@ -81,21 +108,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     print("| language | labelled | still found | right | part | wrong | precision |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for path in sorted(LABELS.glob("*.tsv")):
-        labels = list(read(path))
-        verdicts: Counter[str] = Counter()
-        for repository in sorted({label.repository for label in labels}):
-            now = set(edges(Project(chosen.checkouts / repository), path.stem))
-            places = {(p, s, tp, t, k) for p, _, s, tp, t, k in now}
-            for label in labels:
-                at = (label.path, label.source, label.target_path, label.target, label.kind)
-                if label.repository == repository and at in places:
-                    verdicts[label.verdict] += 1
-        n = verdicts.total()
-        good = verdicts["right"] + verdicts["part"]
+    for language in LANGUAGES:
+        count = judge(language, lambda name: chosen.checkouts / name)
         print(
-            f"| {path.stem} | {len(labels)} | {n} | {verdicts['right']} | {verdicts['part']} | {verdicts['wrong']} | "
-            f"{good / max(1, n):.3f} |"
+            f"| {language} | {count.labelled} | {count.found} | {count.right} | {count.part} | {count.wrong} | "
+            f"{count.precision:.3f} |"
         )
     return 0
 

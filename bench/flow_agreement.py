@@ -1,6 +1,6 @@
 """How far our data-flow edges agree with those of GraphCodeBERT's published extractors.
 
-    python bench/flow_agreement.py CHECKOUT --source python=DIR --source java=DIR … [--limit 400] [--json FILE]
+    python -m bench.flow_agreement CHECKOUT --source python=DIR --source java=DIR … [--limit 400] [--json FILE]
 
 CHECKOUT is a checkout of microsoft/CodeBERT; its `GraphCodeBERT/codesearch/parser/{DFG,utils}.py` is imported from
 there, nothing of it is part of this project. Each DIR holds sources of that language. Of each language up to `--limit`
@@ -58,6 +58,10 @@ class Row:
     default_both: int = 0
     default_either: int = 0
     examples: list[str] = field(default_factory=list)
+
+    @property
+    def agreement(self) -> float:
+        return self.both / max(1, self.either)
 
 
 class PublishedNode:
@@ -209,6 +213,13 @@ def compare(published: types.ModuleType, row: Row, source: bytes, start: int, en
     row.in_place_either += len(their_edges | placed_edges)
 
 
+def measure(published: types.ModuleType, language: str, folder: str, limit: int) -> Row:
+    row = Row(language)
+    for source, start, end in functions_of(language, folder, limit):
+        compare(published, row, source, start, end)
+    return row
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", help="a checkout of microsoft/CodeBERT")
@@ -225,13 +236,11 @@ def main() -> int:
     )
     for argument in options.source:
         language, _, folder = argument.partition("=")
-        row = Row(language)
-        for source, start, end in functions_of(language, folder, options.limit):
-            compare(published, row, source, start, end)
+        row = measure(published, language, folder, options.limit)
         rows.append(row)
         print(
             f"{language:<12}{row.functions:>10}{row.skipped:>9}{row.edges:>9}"
-            f"{row.both / max(1, row.either):>11.4f}{row.equal / max(1, row.functions):>8.3f}"
+            f"{row.agreement:>11.4f}{row.equal / max(1, row.functions):>8.3f}"
             f"{row.in_place_both / max(1, row.in_place_either):>10.4f}"
             f"{row.default_both / max(1, row.default_either):>9.4f}"
         )

@@ -2,8 +2,8 @@
 
     python -m bench.incremental [--quick]
 
-The engine runs in this process, on a store that is flushed to the disk at every commit as the daemon's is; the model is
-left out. `python -m bench` includes this.
+A daemon without a model indexes the project (`large`). Then the engine runs in this process, on the store that it left,
+flushed to the disk at every commit as the daemon's is; the model is left out. `python -m bench` includes this.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.corpora import installed_packages
 from bench.harness import Report, describe, machine
 from bench.lab import ROOT, Lab
+from bench.large import RETURN, on_the_branch, words_at_scale
 from codegraphd.daemon.analysis.languages import language_of
 from codegraphd.daemon.engine import Settings
 from codegraphd.daemon.indexer import SLICE_S
@@ -26,42 +26,35 @@ from codegraphd.daemon.workspace.scan import ScanSettings
 from codegraphd.daemon.workspace.tree import list_files
 from codegraphd.store.records import Strength
 
-UNITS = 100_000
 EDITS = 60
-BRANCH_FILES = 1000
+BRANCH_FILES = 200
 RESCAN_FILES = 10_000
-AFTERWARDS_S = 75  # what the phases after the filling need
+AFTERWARDS_S = 75  # what comes after the index of the large corpus
 
 
 def measure(report: Report, scratch: Path, *, quick: bool) -> None:
-    corpus = installed_packages(scratch / "packages", quick=quick)
-    lab_directory = scratch / "lab"
-    lab_directory.mkdir()
-    lab = Lab(lab_directory, Settings(faces=True), volatile=False)
+    """On the index of a large corpus (`large`), which is made first."""
+    root, index = words_at_scale(report, scratch, quick=quick, until_s=min(900.0, report.left_s() - AFTERWARDS_S))
+    report.heading("what a change costs there")
+    lab = Lab(index.parent, Settings(faces=True), volatile=False, name=index.name)
     try:
-        _fill(report, lab, corpus.root, UNITS // 20 if quick else UNITS)
+        _take_up(report, lab, root)
         report.phase("body edits", lambda: _body_edits(report, lab))
         report.phase("a hub's face", lambda: _face_of_a_hub(report, lab))
-        report.phase("branch switch", lambda: _branch_switch(report, lab, 100 if quick else BRANCH_FILES))
+        report.phase("branch switch", lambda: _branch_switch(report, lab, BRANCH_FILES))
     finally:
         lab.close()
     report.phase("rescan", lambda: _rescan(report, scratch / "rescan", RESCAN_FILES // 10 if quick else RESCAN_FILES))
 
 
-def _fill(report: Report, lab: Lab, root: Path, n_units: int) -> None:
-    """`n_units` units, or as many as the time of the run allows."""
-    begin = time.perf_counter()
-    batch: dict[str, bytes | None] = {}
-    for path in sorted(root.rglob("*.py")):
-        batch[path.relative_to(root).as_posix()] = path.read_bytes()
-        if len(batch) == 50:
-            lab.index(batch)
-            lab.sources.update({path: source for path, source in batch.items() if source is not None})
-            batch = {}
-            if _n_units(lab) >= n_units or report.left_s() < AFTERWARDS_S:
-                break
+def _take_up(report: Report, lab: Lab, root: Path) -> None:
+    """The sources that the index is of, and a vector for each unit."""
+    with lab.store.snapshot() as view:
+        paths = [file.path for file in view.files(ROOT) if not file.skipped]
+    lab.sources.update({path: (root / path).read_bytes() for path in paths})
+    lab.index({})  # recipes that the daemon had still to compute
     lab.embed()
-    report.add("units of the project", _n_units(lab), "units", note=f"indexed in {time.perf_counter() - begin:.0f} s")
+    report.add("units of the project", _n_units(lab), "units", note=f"{len(paths)} files")
 
 
 def _n_units(lab: Lab) -> int:
@@ -73,9 +66,9 @@ def _body_edits(report: Report, lab: Lab) -> None:
     """One line added to one function's body: parsed, compared, committed."""
     rng = random.Random(7)
     samples, embedded = [], []
-    paths = [path for path, source in lab.sources.items() if b"\n    return " in source]
+    paths = [path for path, source in lab.sources.items() if RETURN in source]
     for n, path in enumerate(rng.sample(paths, min(EDITS, len(paths)))):
-        source = lab.sources[path].replace(b"\n    return ", b"\n    edited_%d = %d\n    return " % (n, n), 1)
+        source = lab.sources[path].replace(RETURN, b"\n    edited_%d = %d" % (n, n) + RETURN, 1)
         asked = len(lab.asked)
         lab.sources[path] = source
         begin = time.perf_counter()
@@ -111,19 +104,14 @@ def _face_of_a_hub(report: Report, lab: Lab) -> None:
 
 
 def _branch_switch(report: Report, lab: Lab, n_files: int) -> None:
-    """A thousand files changed, and back to what was seen before."""
-    paths = [path for path, source in lab.sources.items() if b"\n    return " in source][:n_files]
+    """Files changed, and back to what was seen before."""
+    paths = [path for path, source in lab.sources.items() if RETURN in source][:n_files]
     before = {path: lab.sources[path] for path in paths}
-    after = {
-        path: source.replace(b"\n    return ", b"\n    branch = 2\n    return ", 1) for path, source in before.items()
-    }
-    lab.edit(after)
+    lab.edit({path: on_the_branch(source) for path, source in before.items()})
     asked = len(lab.asked)
-    begin = time.perf_counter()
     lab.edit(before)
-    spent = time.perf_counter() - begin
-    report.add(f"branch switch of {len(paths)} files seen before", spent, "s", target=3.0, note="parsed in one process")
-    report.add("inputs embedded for it", len(lab.asked) - asked, "", target=0)
+    embedded = len(lab.asked) - asked
+    report.add("inputs embedded for files seen before", embedded, "", target=0, note=f"{len(paths)} files")
 
 
 def _rescan(report: Report, root: Path, n_files: int) -> None:
@@ -140,7 +128,7 @@ def _rescan(report: Report, root: Path, n_files: int) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.incremental", description=__doc__.split("\n\n", 1)[0])
-    parser.add_argument("--quick", action="store_true", help="a twentieth of the units")
+    parser.add_argument("--quick", action="store_true", help="a part of the files")
     chosen = parser.parse_args(arguments)
     report = Report("incremental", machine=machine())
     print(describe(report.machine))

@@ -38,11 +38,12 @@ def vector_of(key: bytes) -> Any:
 class Lab:
     """A project in memory, its index in a store, and what the model was asked for."""
 
-    def __init__(self, directory: Path, settings: Settings, *, volatile: bool = True) -> None:
-        self.directory, self.settings, self.volatile = directory, settings, volatile
+    def __init__(self, directory: Path, settings: Settings, *, volatile: bool = True, name: str = "live") -> None:
+        """`name`: of the store in the directory; one that is there already is gone on with."""
+        self.directory, self.settings, self.volatile, self.name = directory, settings, volatile, name
         self.sources: dict[str, bytes] = {}
         self.n_stores = 0
-        self.store, self.writer = self._open("live")
+        self.store, self.writer = self._open(name)
         self.asked: list[bytes] = []  # cache keys that the model computed, in order
         self.missed: Counter[str] = Counter()  # units that the model had to work for, by "text" or "context" alone
         self.embedded: set[str] = set()  # "path:qualname" of units with such a key, since the last `clear`
@@ -62,7 +63,7 @@ class Lab:
     def reopen(self) -> None:
         """A restart: everything but the store is forgotten."""
         self.close()
-        self.store = Store.open(str(self.directory / "live"), volatile=self.volatile)
+        self.store = Store.open(str(self.directory / self.name), volatile=self.volatile)
         self.writer = Writer(self.store)
 
     def edit(self, edits: Mapping[str, bytes | None], *, patience: int = 1_000_000) -> list[Outcome]:

@@ -1,131 +1,138 @@
-"""Definitions against universal-ctags: how many of its functions, methods and classes are units.
+"""What codegraphd finds in code against those who know better: one command, one table.
 
-    python bench/oracles.py LANGUAGE=DIRECTORY ... [--misses 20]
+    python -m bench.oracles [--checkouts DIR] [--only PART ...] [--keep DIR] [--json FILE]
 
-A tag counts as found when a unit of the same name spans its line. Recall is given for each language, with the misses,
-since ctags is no compiler either: what differs is to be looked at. Left out: JavaScript objects that ctags takes for
-classes, calls that it takes for methods in Java and C# (their names have a dot), Rust's associated types and impl
-blocks, C#'s namespaces (a file's only one is its package), and the test macros of C++, which are units by their
-test's name.
+definitions   functions, methods and classes against universal-ctags (`ctags_oracle`)
+references    relations between units against scip-python and scip-typescript, which npm installs here (`scip_oracle`)
+labels        edges that were checked by hand in languages without such an indexer (`edge_labels`)
+flow          data-flow edges against GraphCodeBERT's published extractors (`flow_agreement`)
+
+The repositories (`checkouts`) are taken from --checkouts, or fetched with git; --keep says where all of it is put, to
+be used again. What cannot be had here is said on one line, and the rest is measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
+import shutil
 import subprocess
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from codegraphd.daemon.analysis.languages import language_of
-from codegraphd.daemon.analysis.parse import parse
+from bench import ctags_oracle, edge_labels, flow_agreement, scip_oracle
+from bench.checkouts import Checkouts, UnavailableError
+from bench.harness import Report, describe, machine
 
-# language -> (ctags' languages, the kinds of tags that are functions, methods and classes)
-KINDS = {
-    "python": ("Python", {"class", "function", "member"}),
-    "javascript": ("JavaScript", {"function", "class", "method", "generator", "getter", "setter"}),
-    "typescript": (
-        "TypeScript",
-        {"function", "class", "interface", "enum", "method", "namespace", "generator", "alias"},
-    ),
-    "java": ("Java", {"class", "interface", "enum", "method", "annotation"}),
-    "go": ("Go", {"func", "struct", "interface", "type", "methodSpec"}),
-    "rust": ("Rust", {"struct", "enum", "function", "method", "interface", "macro"}),
-    "c": ("C", {"function", "struct", "enum", "union", "prototype"}),
-    "cpp": ("C++,C", {"function", "class", "struct", "enum", "union", "prototype", "namespace"}),
-    "csharp": ("C#", {"class", "interface", "struct", "enum", "method"}),
+# language -> repositories with the folder of each that is compared
+DEFINITIONS = {
+    "python": (("flask", ""),),
+    "javascript": (("express", ""),),
+    "typescript": (("vite", "packages/vite"),),
+    "java": (("gson", ""),),
+    "go": (("cobra", ""), ("gin", "")),
+    "rust": (("ripgrep", ""), ("serde", "")),
+    "c": (("jq", ""),),
+    "cpp": (("leveldb", ""), ("fmt", "")),
+    "csharp": (("Polly", ""), ("serilog", "")),
 }
-HEADERS = {"cpp": ["--langmap=C++:+.h"]}
-PARAMETERS = ["--output-format=json", "--fields=+n", "--extras=-{anonymous}", "-o", "-", "-L", "-"]
+FLOW = {"python": "flask", "java": "gson", "go": "cobra", "javascript": "express", "csharp": "Polly"}
+FUNCTIONS = 400  # of each language, for the flow
 
 
-def tags(directory: str, language: str, limit: int) -> Iterator[tuple[str, str, str, int]]:
-    """(path, name, kind, line) of each tag of the wanted kinds."""
-    paths = []
-    for folder, folders, names in os.walk(directory):
-        folders.sort()
-        paths += [path for name in sorted(names) if language_of(path := os.path.join(folder, name)) == language]
-    paths = [path for path in paths if os.path.isfile(path)][:limit]
-    of, kinds = KINDS[language]
-    process = subprocess.run(
-        [
-            "ctags",
-            f"--languages={of}",
-            "--kinds-all=*",
-            *(["--langmap=C++:+.h"] if language == "cpp" else []),
-            *PARAMETERS,
-        ],
-        input="\n".join(paths),
-        capture_output=True,
-        text=True,
-        check=True,
-        errors="replace",
-    )
-    for line in process.stdout.splitlines():
-        tag = json.loads(line)
-        if tag.get("_type") == "tag" and tag["kind"] in kinds:
-            yield tag["path"], tag["name"], tag["kind"], tag["line"]
+def definitions(report: Report, checkouts: Checkouts, home: Path) -> None:  # noqa: ARG001 - the parts share a signature
+    report.machine["versions"]["ctags"] = ctags_oracle.version()
+    for language, places in DEFINITIONS.items():
+        for name, folder in places:
+            with _said(report, f"definitions, {language}, {name}: recall") as figure:
+                recall = ctags_oracle.compare(language, checkouts.get(name) / folder)
+                note = f"{recall.tags:,} tags in {recall.files} files"
+                report.add(figure, round(recall.share, 4), "", target=0.98, at_most=False, note=note)
 
 
-def compare(language: str, directory: str, limit: int, n_misses: int) -> None:
-    by_file: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
-    for path, name, kind, line in tags(directory, language, limit):
-        by_file[path].append((name, kind, line))
-    total: Counter[str] = Counter()
-    missed: Counter[str] = Counter()
-    misses: list[str] = []
-    for path, wanted in by_file.items():
-        with open(path, "rb") as file:
-            module = parse(path, file.read())
-        if module.skipped:
-            continue
-        spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for unit in module.units:
-            for spelled in {
-                unit.name,
-                unit.name.lstrip("#"),
-                unit.name.replace(" ", ""),
-                unit.name.rpartition(".")[2],
-                unit.qualname,
-            }:
-                spans[spelled].append((unit.start_line, unit.end_line))
-        for name, kind, line in wanted:
-            if language in {"java", "csharp"} and "." in name:
-                continue
-            if name.startswith(("__anon", "TEST")) or (
-                language == "javascript" and kind == "class" and not _is_class(path, line)
+def references(report: Report, checkouts: Checkouts, home: Path) -> None:  # noqa: ARG001
+    scip_oracle.install(home)
+    for indexer in scip_oracle.versions(home):
+        name, _, version = indexer.partition(" ")
+        report.machine["versions"][name] = version
+    for name, measure in scip_oracle.packages(home):
+        with _said(report, f"references, {name}"):
+            row = measure()
+            measures = row.measures()
+            for what, target, n in (
+                ("precision_strict", 0.90, f"{row.ours:,} strong and critical edges, {row.unjudged} unjudged"),
+                ("recall", 0.85, f"{row.theirs:,} relations; {measures['recall_stored']:.3f} by stored edges"),
             ):
-                continue
-            total[kind] += 1
-            spelled = name.replace(" ", "").rpartition("::")[2].rpartition(".")[2]
-            if not any(start <= line <= end for start, end in (*spans[spelled], *spans[name])):
-                missed[kind] += 1
-                misses.append(f"{path}:{line} {kind} {name}")
-    n = sum(total.values())
-    found = n - sum(missed.values())
-    recall = found / max(n, 1)
-    print(f"{language}: {found} of {n} tags in {len(by_file)} files, recall {recall:.4f}; missed {dict(missed)}")
-    for miss in misses[:: max(1, len(misses) // max(n_misses, 1))][:n_misses]:
-        print("   ", miss)
+                value = round(measures[what], 4)
+                report.add(
+                    f"references, {row.project}: {what.partition('_')[0]}",
+                    value,
+                    "",
+                    target=target,
+                    at_most=False,
+                    note=n,
+                )
 
 
-def _is_class(path: str, line: int) -> bool:
-    """ctags takes any JavaScript object with a function in it for a class."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return "class" in file.read().split("\n")[line - 1]
+def labels(report: Report, checkouts: Checkouts, home: Path) -> None:  # noqa: ARG001
+    for language in edge_labels.LANGUAGES:
+        with _said(report, f"hand-checked edges, {language}: precision") as figure:
+            count = edge_labels.judge(language, checkouts.get)
+            note = f"{count.labelled} labelled, {count.found} still found, {count.part} of them to one part of several"
+            report.add(figure, round(count.precision, 4), "", target=0.90, at_most=False, note=note)
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("corpora", nargs="+", metavar="LANGUAGE=DIRECTORY")
-    arguments.add_argument("--misses", type=int, default=20)
-    arguments.add_argument("--files", type=int, default=400)
-    options = arguments.parse_args()
-    for corpus in options.corpora:
-        language, _, directory = corpus.partition("=")
-        compare(language, directory, options.files, options.misses)
+def flow(report: Report, checkouts: Checkouts, home: Path) -> None:  # noqa: ARG001
+    published = flow_agreement.load_published(str(checkouts.get("CodeBERT")))
+    for language, name in FLOW.items():
+        with _said(report, f"data flow, {language}, {name}: agreement") as figure:
+            row = flow_agreement.measure(published, language, str(checkouts.get(name)), FUNCTIONS)
+            note = f"{row.edges:,} edges in {row.functions} functions, {row.skipped} skipped"
+            report.add(figure, round(row.agreement, 4), "", target=0.95, at_most=False, note=note)
+
+
+PARTS: dict[str, Callable[[Report, Checkouts, Path], None]] = {
+    "definitions": definitions,
+    "references": references,
+    "labels": labels,
+    "flow": flow,
+}
+_MISSING = (UnavailableError, OSError, subprocess.SubprocessError, ValueError)
+
+
+@contextmanager
+def _said(report: Report, figure: str) -> Iterator[str]:
+    """A figure, which is said to be missing where what it needs cannot be had."""
+    try:
+        yield figure
+    except _MISSING as error:
+        report.failed(figure, error)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkouts", type=Path, metavar="DIR", help="repositories that are here, by their names")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="work here and leave everything behind")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write (default: under bench/results/)")
+    chosen = parser.parse_args(arguments)
+    home = chosen.keep or Path(tempfile.mkdtemp(prefix="codegraphd-oracles-"))
+    home.mkdir(parents=True, exist_ok=True)
+    report = Report("oracles", machine=machine())
+    checkouts = Checkouts(home / "repositories", chosen.checkouts)
+    try:
+        for part in chosen.only:
+            report.heading(part)
+            with _said(report, part):
+                PARTS[part](report, checkouts, home)
+    finally:
+        if chosen.keep is None:
+            shutil.rmtree(home, ignore_errors=True)
+    print(f"\n{describe(report.machine)}\n\n{report.table()}\n\nwritten to {report.save(chosen.json)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

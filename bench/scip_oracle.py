@@ -1,6 +1,6 @@
 """How far our relations between units agree with those of two compilers' indexers.
 
-    python bench/scip_oracle.py [--python DIR ...] [--typescript DIR ...] [--json FILE] [--errors N] [--keep DIR]
+    python -m bench.scip_oracle [--python DIR ...] [--typescript DIR ...] [--json FILE] [--errors N] [--keep DIR]
 
 Installs `@sourcegraph/scip-python` (pyright) and `@sourcegraph/scip-typescript` (tsc) with npm into a directory of its
 own, lets them index each project, and compares unit to unit. Without a DIR the projects are `PYTHON` (copied from this
@@ -33,8 +33,9 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from codegraphd.daemon.analysis.languages import FAMILY, language_of
@@ -47,6 +48,8 @@ PYTHON = ("rich", "jinja2", "click", "watchdog")
 TYPESCRIPT = ("rxjs@7.8.2", "immer", "@reduxjs/toolkit", "@tanstack/query-core")
 INDEXERS = ("@sourcegraph/scip-python@0.6.6", "@sourcegraph/scip-typescript")
 
+_PYTHON = frozenset({"python"})
+_TYPESCRIPT = frozenset({"javascript", "typescript"})
 _DEFINITION, _IMPORT = 1, 2
 _ALIAS = re.compile(r"\bas\s+([\w$]+)|\bimport\s+([\w$]+)\s+from|([\w$]+)\s*(?::[^=\n]*)?=[^=]")
 _CALLABLE = re.compile(r"^\s*(?:<[^<>()]*>)?\s*\(")
@@ -414,7 +417,8 @@ def fetch_typescript(home: Path, name: str) -> Path:
         "target": "es2022",
         "moduleResolution": "node",
         "jsx": "react",
-        # Sources that import their own package by its name: the repository's tsconfig.json says so, and is not shipped.
+        # For sources that import their own package by its name. A repository's own tsconfig.json, which is not shipped,
+        # has such a mapping.
         "paths": {own: ["./src/index"], f"{own}/*": ["./src/*/index", "./src/*"]},
     }
     (root / "tsconfig.json").write_text(json.dumps({"compilerOptions": options}))
@@ -448,15 +452,44 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def packages(home: Path) -> Iterator[tuple[str, Callable[[], Row]]]:
+    """The projects, each with what fetches, indexes and compares it."""
+    for name in PYTHON:
+        yield name, partial(_row, home, name, fetch_python, index_python, _PYTHON)
+    for name in TYPESCRIPT:
+        yield name, partial(_row, home, name, fetch_typescript, index_typescript, _TYPESCRIPT)
+
+
+def _row(
+    home: Path,
+    name: str,
+    fetch: Callable[[Path, str], Path],
+    index: Callable[[Path, Path, Path], None],
+    languages: frozenset[str],
+) -> Row:
+    root = fetch(home, name)
+    output = home / f"{root.name}.scip"
+    index(home, root, output)
+    return compare(root.name, root, read_index(output), languages)
+
+
+def versions(home: Path) -> list[str]:
+    """The indexers that `install` has put there."""
+    found = []
+    for name in ("scip-python", "scip-typescript"):
+        package = home / "node_modules/@sourcegraph" / name / "package.json"
+        found.append(f"{name} {json.loads(package.read_text())['version']}")
+    return found
+
+
 def _rows(home: Path, chosen: argparse.Namespace) -> Iterator[Row]:
-    given = chosen.python is not None or chosen.typescript is not None
     if chosen.index is None:
         install(home)
-    python = chosen.python or ([] if given else [fetch_python(home, name) for name in PYTHON])
-    typescript = chosen.typescript or ([] if given else [fetch_typescript(home, name) for name in TYPESCRIPT])
+    if chosen.python is None and chosen.typescript is None:
+        yield from (measure() for _, measure in packages(home))
     for roots, index, languages in (
-        (python, index_python, frozenset({"python"})),
-        (typescript, index_typescript, frozenset({"javascript", "typescript"})),
+        (chosen.python or (), index_python, _PYTHON),
+        (chosen.typescript or (), index_typescript, _TYPESCRIPT),
     ):
         for root in roots:
             output = chosen.index or home / f"{root.name}.scip"

@@ -275,14 +275,15 @@ def _code_of(item: Input) -> dict[str, Any]:
 
 
 def _edge_of(found: networkx.DiGraph, node: int, depth: int, direction: str) -> dict[str, Any]:
-    """The strongest edge by which a walk came to a node: from one that is a step nearer to the start."""
+    """The strongest edge by which a walk came to a node: from one that is a step nearer to the start; where there is
+    none, it came with its declaration or its definition."""
     edges = found.out_edges(node, data=True) if direction == "in" else found.in_edges(node, data=True)
     nearer = [
         (data["strength"], data["kind"])
         for source, target, data in edges
         if found.nodes[target if direction == "in" else source]["depth"] < depth
     ]
-    strength, kind = max(nearer, default=(int(Strength.WEAK), "declare"))
+    strength, kind = max(nearer, default=(int(Strength.CRITICAL), "declare"))
     return {"kind": kind, "strength": Strength(strength).name.lower()}
 
 

@@ -95,6 +95,7 @@ class Reference:
     name: str  # the last identifier
     scope: str  # what stands before it, "." as separator: "json", "self", "a.b", "super"; "": nothing
     receiver: str  # the written type of the scope where the same file shows it ("Config" for `c: Config; c.load()`)
+    # In C# a type that is written with arguments ends in "<>" there; "<>" alone says it of the name itself.
     line: int
 
 

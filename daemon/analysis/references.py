@@ -19,6 +19,7 @@ from codegraphd.daemon.analysis.syntax import CALLABLES, CONTAINERS, Captures, D
 from codegraphd.store.records import Binding, Reference
 
 UNKNOWN = "?"
+GENERIC = "<>"  # ends a type as written that has arguments, where a language has `Box` beside `Box<T>`
 MAX_REFERENCES = 2_000  # of one unit; tables of data call one constructor 50,000 times
 MAX_SPAN = 200  # bytes of a name with what stands before it
 
@@ -31,6 +32,8 @@ _PATH_END = re.compile(r"(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*(?:::|\.))+$", re.AS
 _CLASS_NAME = re.compile(r"_*[A-Z]\w*[a-z]|_*[A-Z]$")
 _INDEX = re.compile(r"\[[^\[\]]*\]$|(?:::\s*)?<[^()]*>")  # type arguments of a call: `f[int]`, `f::<T>`, `f<T>`
 _CONDITIONAL = re.compile(r"(?<![\w.)\]?!@>\x80-\xff])([A-Za-z_@\x80-\xff][\w.\x80-\xff]*)\s*\?\s*\Z", re.ASCII)
+_GENERIC_TYPE = re.compile(r"([\w.\x80-\xff]+)\s*<[^()]*>", re.ASCII)
+_TYPES = frozenset({"type", "instantiate", "inherit", "implement", "base"})
 _MADE = re.compile(r"(?:new\s+)?([\w.]+)\s*\([^()]*\)", re.ASCII)
 
 
@@ -136,7 +139,7 @@ class _Types:
         return self._field(found, member) if dot and found else found
 
     def _field(self, owner: str, member: str) -> str:
-        return self._fields.get((owner.rpartition(".")[2], member), "")
+        return self._fields.get((owner.removesuffix(GENERIC).rpartition(".")[2], member), "")
 
     def _variable(self, unit: int, name: str) -> str:
         of = self._of
@@ -165,11 +168,12 @@ def references_of(
     own_names = {draft.name for draft in drafts}
     builtins = dialect.builtins - own_names
     definitions = {draft.node.byte_range for draft in drafts}
-    found: dict[tuple[int, str, str, str], Reference] = {}
+    found: dict[tuple[int, str, str, str, str], Reference] = {}
     seen: set[tuple[int, str, str]] = set()
     counts: dict[int, int] = {}
     readable = str if source.is_ascii else source.readable
     types_end = 0
+    marked = _TYPES if dialect.counts_arguments else frozenset()
     for start, end, kind in _spans(captures, source):
         if (start, end) in definitions:
             continue
@@ -183,10 +187,11 @@ def references_of(
         if counts.get(unit, 0) >= MAX_REFERENCES:
             continue
         text = source.text[max(start, end - MAX_SPAN) : end]
+        mark = GENERIC if kind in marked and ("<" in text or source.text.startswith("<", end)) else ""
         if _DOTTED.fullmatch(text):
-            if (unit, kind, text) in seen:
+            if (unit, kind, text + mark) in seen:
                 continue
-            seen.add((unit, kind, text))
+            seen.add((unit, kind, text + mark))
             before, _, last = text.rpartition(".")
             named: Iterable[tuple[str, str, str]] = ((last, before, ""),)
         else:
@@ -211,10 +216,10 @@ def references_of(
                 of = "instantiate"
             elif kind == "type" and not scope and (len(name) == 1 or (unit >= 0 and drafts[unit].name == name)):
                 continue  # a type parameter by convention, or the unit itself
-            key = (unit, of, name, scope)
+            key = (unit, of, name, scope, mark)
             if key in found:
                 continue
-            receiver = types.receiver(unit, scope) if scope and not shown and scope != UNKNOWN else shown
+            receiver = mark or (types.receiver(unit, scope) if scope and not shown and scope != UNKNOWN else shown)
             counts[unit] = counts.get(unit, 0) + 1
             found[key] = Reference(
                 source=unit,
@@ -298,6 +303,9 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
         yield name, "super", ""
         return
     made = _MADE.fullmatch(before) if dialect.calls_make or before.startswith("new") else None
+    if dialect.counts_arguments and (match := _GENERIC_TYPE.fullmatch(before)):
+        yield name, UNKNOWN, match[1] + GENERIC
+        return
     yield name, UNKNOWN, made[1] if made is not None and made[1].rpartition(".")[2][:1].isupper() else ""
 
 

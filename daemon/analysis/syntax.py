@@ -117,6 +117,7 @@ class Dialect:
     groups: frozenset[str] = frozenset()  # the same, where they hold one definition only
     is_layout: bool = False  # line ends and indentation are tokens
     calls_make: bool = False  # a call of a name that looks like a class is an instantiation
+    counts_arguments: bool = False  # `Box` and `Box<T>` are two types
     name: Callable[[tree_sitter.Node, str], str | None] = _field_name  # None: not a unit after all
     scope: Callable[[tree_sitter.Node, str], str] = lambda _node, _kind: ""
     body: Callable[[tree_sitter.Node, str], int | None] = _field_body  # where the body begins; None: no body

@@ -1,11 +1,12 @@
-"""Project files: what package.json, tsconfig.json, go.mod, Cargo.toml, pyproject.toml, *.csproj say about names.
+"""Project files: what package.json, tsconfig.json, go.mod, Cargo.toml, pyproject.toml, pom.xml, *.csproj say of names.
 
 `project_bindings(path, source)` reads one, text in, facts out, never raising. The facts travel and are stored as the
 `Binding`s of a file of language "text" (local: the entry's name, module: its value, member: the entry's sort), so a
 project file is stored, diffed and touched like any source. `project_of` turns them back into a `Project`.
 
-Of *.csproj and *.props only the namespaces that they import for every file are read; pom.xml and the like are no
-inputs: Java packages are declared in the sources.
+Of pom.xml and *.csproj it is which modules of this root a module refers to, so that of two types of one full name the
+right one is taken, and in C# the namespaces that are imported for every file. Where a type lies they do not say: that
+is declared in the sources.
 """
 
 from __future__ import annotations
@@ -25,8 +26,16 @@ _TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])', re.DOTALL)
 _GO_REPLACE = re.compile(r"^\s*(?:replace\s+)?(\S+)(?:\s+v\S+)?\s*=>\s*(\.\S*)", re.MULTILINE)
 _USING = re.compile(r"<Using\b([^>]*)>")
 _INCLUDE = re.compile(r"""\bInclude\s*=\s*["']([\w.]+)["']""")
+_REFERENCE = re.compile(r"""<ProjectReference\b[^>]*?\bInclude\s*=\s*["']([^"']+)["']""")
+_ARTIFACT = re.compile(r"<artifactId>\s*([\w.-]+)\s*</artifactId>")
+_DEPENDENCY = re.compile(r"<dependency>(.*?)</dependency>", re.DOTALL)
+_NOT_ITS_NAME = re.compile(
+    r"<(parent|dependencyManagement|dependencies|build|profiles|reporting)\b[^>]*>.*?</\1>", re.DOTALL
+)
 _XML_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _GO_MODULE = re.compile(r'^\s*module\s+"?([^\s"]+)', re.MULTILINE)
+
+_DOTNET = (".csproj", ".props", ".targets")
 
 Entry = tuple[str, str, str]  # sort, name, value
 
@@ -75,8 +84,12 @@ def definitions_of_project(path: str, bindings: Sequence[Binding]) -> list[str]:
     project = project_of(path, bindings)
     name = project.one("name")
     base = path.rpartition("/")[2]
-    if any(project.all("using")):
-        return [f"gu\0{path.rpartition('/')[0]}"]
+    directory = path.rpartition("/")[0]
+    if base.endswith(_DOTNET):
+        found = [f"gu\0{directory}"] if any(project.all("using")) else []
+        return [*found, f"module\0csharp\0{directory}"] if base.endswith(".csproj") else found
+    if base == "pom.xml":
+        return [f"module\0java\0{directory}", *([f"maven\0{name}"] if name else [])]
     if not name:
         return []
     sort = {"package.json": "npm", "go.mod": "gomod", "Cargo.toml": "crate", "pyproject.toml": "pyproject"}.get(base)
@@ -89,7 +102,7 @@ def _reader(path: str) -> Callable[[str], Iterable[Entry]] | None:
     base = path.rpartition("/")[2]
     if base in _READERS:
         return _READERS[base]
-    if base.endswith((".csproj", ".props", ".targets")):
+    if base.endswith(_DOTNET):
         return _csproj
     if base.startswith(("tsconfig", "jsconfig")) and base.endswith(".json"):
         return _tsconfig
@@ -190,9 +203,21 @@ def _pyproject(text: str) -> Iterator[Entry]:
 
 
 def _csproj(text: str) -> Iterator[Entry]:
-    for attributes in _USING.findall(_XML_COMMENT.sub("", text)):
+    text = _XML_COMMENT.sub("", text)
+    for attributes in _USING.findall(text):
         if match := _INCLUDE.search(attributes):
             yield "using", "", match.group(1)
+    for reference in _REFERENCE.findall(text):
+        yield "reference", "", reference.replace("\\", "/")
+
+
+def _pom(text: str) -> Iterator[Entry]:
+    text = _XML_COMMENT.sub("", text)
+    if match := _ARTIFACT.search(_NOT_ITS_NAME.sub("", text)):
+        yield "name", "", match.group(1)
+    for dependency in _DEPENDENCY.findall(text):
+        if match := _ARTIFACT.search(dependency):
+            yield "dependency", "", match.group(1)
 
 
 _READERS: dict[str, Callable[[str], Iterable[Entry]]] = {
@@ -202,4 +227,5 @@ _READERS: dict[str, Callable[[str], Iterable[Entry]]] = {
     "go.mod": _go_mod,
     "Cargo.toml": _cargo,
     "pyproject.toml": _pyproject,
+    "pom.xml": _pom,
 }

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from codegraphd.daemon.analysis.languages import FAMILY
+from codegraphd.daemon.analysis.references import GENERIC
 from codegraphd.daemon.graph.keys import (
     FUNCTION_KINDS,
     NAMELESS_KINDS,
@@ -169,8 +170,9 @@ class _Found:
         names = self._names
         if ref.scope and self._is_parameter(ref.source, ref.scope.partition(".")[0]):
             return EXTERNAL  # `T.Item`
-        if ref.receiver or (ref.scope and not (ref.kind == "type" and ref.scope == "?")):
-            return names.scoped(at, ref.scope, ref.name, ref.receiver)
+        receiver = "" if ref.receiver == GENERIC else ref.receiver  # then it tells of the name itself
+        if receiver or (ref.scope and not (ref.kind == "type" and ref.scope == "?")):
+            return names.scoped(at, ref.scope, ref.name, receiver)
         if ref.kind == "type" and self._is_parameter(ref.source, ref.name):
             return EXTERNAL  # `T` of `class Box<T>` denotes nothing, whatever bears that name elsewhere
         target = names.bare(at, ref.name, of_type=ref.kind in _TYPES)

@@ -64,7 +64,7 @@ class CRules(Rules):
         for record in units:
             unit = record.unit
             inside = unit.parent >= 0 and units[unit.parent].unit.kind in FUNCTION_KINDS
-            if unit.kind not in NAMELESS_KINDS and not inside:
+            if unit.kind not in NAMELESS_KINDS and not inside and not _is_test(record):
                 name = key(f"c\0{unit.qualname}")
                 yield name, record.id
                 yield name, class_fact(record, facts.package)
@@ -166,7 +166,11 @@ class CRules(Rules):
             return self.named(names, f"{record.unit.qualname}.{name}")
         # This file's definition, else the declaration in the class; a class that is not in sight has its own alone.
         target = self.named(names, f"{record.unit.qualname}.{name}")
-        return target if target.units else names.in_file(record.path, f"{record.unit.qualname}.{name}")
+        if target.units:
+            return target
+        target = names.in_file(record.path, f"{record.unit.qualname}.{name}")
+        tests = [unit_id for unit_id in target.units if (unit := names.unit(unit_id)) is not None and _is_test(unit)]
+        return NOTHING if tests else target
 
     def named(self, names: Names, qualname: str) -> Target:
         """The units of that qualified name that are in sight: this file's own, else the nearest included ones."""
@@ -216,6 +220,12 @@ class CRules(Rules):
         if path == header or _stem(path) == _stem(header):
             return True
         return header in self.includes(names, path) or path in self.closure(names)
+
+
+def _is_test(record: UnitRecord) -> bool:
+    """`TEST(Suite, name)`: a unit by that name, which nothing can call."""
+    unit = record.unit
+    return unit.kind == "function" and bool(unit.flags & Flag.TEST) and not unit.name.startswith("test_")
 
 
 def _stem(path: str) -> str:

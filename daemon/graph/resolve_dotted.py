@@ -2,20 +2,25 @@
 """Java and C#: types by their full dotted name, wherever the file that declares them lies.
 
 C#: `Box` and `Box<T>` are two types of one name, and one type may have parts in many files. A reference leads to the
-principal part, and that by "declare" edges to the others; which of the two types is meant is read off the signature of
-the referring unit where it is written there, else it is both.
+principal part, and that by "declare" edges to the others; which of the two types is meant shows in what is written:
+analysis ends it with `GENERIC` where there are arguments.
 
 A module handle is the dotted name of a package or namespace.
 
 Keys of its own (`family` keeps the two languages apart):
   q family full      a type with its package and qualified name, "a.b.Outer.Inner"; in C# members of types too, as
-                     those of a partial class lie in many files: unit ids, CLASS
+                     those of a partial class lie in many files, with `GENERIC` behind the type where it has
+                     parameters: unit ids, CLASS
   ns family full     the files of a package or namespace: file ids
   t family name      types of that simple name, whatever their package: unit ids; and
   s family name      files of packages whose last part is that name: file ids. Both are asked first: most names of a
                      file are of no type of this root, and one miss then says what else each package in sight would
   gu directory       what imports namespaces for every file below (C#): `global using`, a *.csproj: file ids, PLACE
   gs path            the `global using`s of a source file: NAMES
+  module family dir  the pom.xml or *.csproj of a directory: file ids, PLACE
+  maven artifact     the pom.xml of that name: file id, PLACE
+
+Of several types of one full name those of the file's own module are meant, else those of modules that it refers to.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from codegraphd.daemon.analysis.references import GENERIC
 from codegraphd.daemon.graph.keys import (
     CLASS_KINDS,
     NAMELESS_KINDS,
@@ -30,15 +36,18 @@ from codegraphd.daemon.graph.keys import (
     Pair,
     class_fact,
     fact,
+    join,
     key,
     names_fact,
     parent_path,
 )
-from codegraphd.daemon.graph.projects import is_project
+from codegraphd.daemon.graph.projects import Project, is_project
 from codegraphd.daemon.graph.resolve_names import Names
 from codegraphd.daemon.graph.resolve_rules import EXTERNAL, NOTHING, Rules, Target
 from codegraphd.daemon.graph.signatures import type_parameters
 from codegraphd.store.records import Binding, Facts, Reference, UnitRecord
+
+_MAX_MODULES = 1_000  # that one refers to
 
 
 def full_name(package: str, qualname: str) -> str:
@@ -52,6 +61,7 @@ class JavaRules(Rules):
 
     def definitions(self, path: str, file_id: int, facts: Facts, units: Sequence[UnitRecord]) -> Iterator[Pair]:
         spaces = {facts.package}
+        marked = [_marked(record) if self.members else "" for record in units]
         for record in units:
             unit = record.unit
             above = [units[i].unit.kind for i in _above(units, unit.parent)]
@@ -63,19 +73,75 @@ class JavaRules(Rules):
             if unit.kind == "namespace":
                 spaces.add(full)
                 continue
-            name = key(f"q\0{self.family}\0{full}")
-            yield name, record.id
+            names = [f"{full_name(facts.package, marked[unit.parent])}.{unit.name}"] if is_member else []
             if is_type:
-                yield name, class_fact(record, facts.package)
+                names.append(full)
                 yield key(f"t\0{self.family}\0{unit.name}"), record.id
+            for name in {key(f"q\0{self.family}\0{name}") for name in names}:
+                yield name, record.id
+                if is_type:
+                    yield name, class_fact(record, facts.package)
         for space in spaces:
             yield key(f"ns\0{self.family}\0{space}"), file_id
             yield key(f"s\0{self.family}\0{space.rpartition('.')[2]}"), file_id
 
-    def type_named(self, names: Names, full: str) -> Target:
+    def type_named(self, names: Names, full: str, path: str = "") -> Target:
+        """The types of that full name, as they are seen from a file, by default the one that is resolved."""
         if not names.look(f"t\0{self.family}\0{full.rpartition('.')[2]}"):
             return NOTHING
-        return names.found(f"q\0{self.family}\0{full}")
+        return self.near(names, names.found(f"q\0{self.family}\0{full}"), path or names.path)
+
+    def near(self, names: Names, target: Target, path: str) -> Target:
+        """Of units of one name in several modules those of the file's own, else of those that this one refers to."""
+        if len(target.units) < 2:
+            return target
+        known = [record for unit_id in target.units if (record := names.unit(unit_id)) is not None]
+        if len({record.path for record in known}) < 2:
+            return target
+        modules = {record.id: self._module(names, parent_path(record.path)) for record in known}
+        if len(set(modules.values())) < 2:
+            return target
+        own = self._module(names, parent_path(path))
+        for group in ({own}, self._referred(names, own)):
+            meant = tuple([unit_id for unit_id in target.units if modules.get(unit_id, "") in group])
+            if meant:
+                return target._replace(units=meant)
+        return target
+
+    def _module(self, names: Names, directory: str) -> str:
+        """The directory of the module that a directory belongs to: of the nearest pom.xml or *.csproj; "": of none."""
+        at = f"module\0{directory}"
+        found = names.cache.get(at)
+        if found is None:
+            if not directory or names.look(f"module\0{self.family}\0{directory}"):
+                found = directory
+            else:
+                found = self._module(names, parent_path(directory))
+            names.cache[at] = found
+        assert isinstance(found, str)
+        return found
+
+    def _referred(self, names: Names, module: str) -> set[str]:
+        """The modules of this root that a module refers to, and those that they refer to."""
+        at = f"referred\0{module}"
+        found = names.cache.get(at)
+        if found is None:
+            reached = [module]
+            for directory in reached:  # grows
+                for path in names.places(f"module\0{self.family}\0{directory}"):
+                    project = names.project(path)
+                    for other in () if project is None else self._references(names, directory, project):
+                        if other not in reached and len(reached) < _MAX_MODULES:
+                            reached.append(other)
+            found = names.cache[at] = set(reached[1:])
+        assert isinstance(found, set)
+        return found
+
+    def _references(self, names: Names, directory: str, project: Project) -> Iterator[str]:
+        for _, artifact in project.all("dependency"):
+            yield from (parent_path(path) for path in names.places(f"maven\0{artifact}"))
+        for _, path in project.all("reference"):
+            yield parent_path(join(directory, path))
 
     def is_space(self, names: Names, full: str) -> bool:
         if not names.look(f"s\0{self.family}\0{full.rpartition('.')[2]}"):
@@ -193,44 +259,50 @@ class CSharpRules(JavaRules):
         return target if target.units or target.modules else names.top(record.path, name)
 
     def own_members(self, names: Names, record: UnitRecord, name: str) -> Target:
-        full = full_name(names.package_of(record.path), record.unit.qualname)
+        package = names.package_of(record.path)
+        full = full_name(package, record.unit.qualname)
         if record.unit.kind == "namespace":
             return self.module_member(names, full, name, set())
-        return names.found(f"q\0{self.family}\0{full}.{name}")
+        names.look(f"q\0{self.family}\0{full}")  # has facts of where the parts lie that the members are in
+        target = names.found(f"q\0{self.family}\0{full_name(package, _marked(record))}.{name}")
+        return self.near(names, target, record.path)
 
     def distinct(self, names: Names, units: Sequence[int]) -> Sequence[int]:
         """One of the parts of a class: its members and bases are those of all."""
         parts = [part for unit_id in units if (part := names.unit(unit_id)) is not None]
         parts.sort(key=lambda part: part.key)
-        return [part.id for part in {part.unit.qualname: part for part in reversed(parts)}.values()]
+        return [part.id for part in {_marked(part): part for part in reversed(parts)}.values()]
 
     def bases(self, names: Names, record: UnitRecord) -> Iterator[tuple[UnitRecord, str]]:
         full = full_name(names.package_of(record.path), record.unit.qualname)
-        at = f"parts\0{full}"
+        at = f"parts\0{full}\0{_is_generic(record)}\0{self._module(names, parent_path(record.path))}"
         known = names.cache.get(at)
         if known is None:
-            found = [names.unit(unit_id) for unit_id in self.type_named(names, full).units]
-            known = names.cache[at] = sorted((part for part in found if part is not None), key=lambda part: part.key)
+            found = [names.unit(unit_id) for unit_id in self.type_named(names, full, record.path).units]
+            same = [part for part in found if part is not None and _is_generic(part) == _is_generic(record)]
+            known = names.cache[at] = sorted(same, key=lambda part: part.key)
         assert isinstance(known, list)
         for part in known or [record]:
             for base in part.unit.bases:
-                yield part, base
+                has_arguments = re.search(rf"(?<![\w.]){re.escape(base)}\s*<", part.unit.signature)
+                yield part, base + GENERIC if has_arguments else base
+
+    def spelled(self, names: Names, target: Target, written: str) -> Target:
+        if len(target.units) < 2 or not target.has_members:
+            return target
+        known = [part for unit_id in target.units if (part := names.unit(unit_id)) is not None]
+        meant = [part.id for part in known if _is_generic(part) == written.endswith(GENERIC)]
+        is_of_types = all(part.unit.kind in CLASS_KINDS for part in known)
+        return target._replace(units=tuple(meant)) if meant and is_of_types else target
 
     def narrow(self, names: Names, ref: Reference, target: Target) -> Target:
+        target = self.spelled(names, target, ref.receiver)
         if len(target.units) < 2 or not target.has_members:
             return target
         known = [part for unit_id in target.units if (part := names.unit(unit_id)) is not None]
         types = [part for part in known if part.unit.kind in CLASS_KINDS]
         if len(types) < len(known) or not types:
             return target
-        generic = [part for part in types if _is_generic(part)]
-        if 0 < len(generic) < len(types):
-            signature = names.units[ref.source].unit.signature if ref.source >= 0 else ""
-            written = {match[1] for match in re.finditer(rf"\b{re.escape(ref.name)}\b(<?)", signature)}
-            if written == {"<"}:
-                types = generic
-            elif written == {""}:
-                types = [part for part in types if not _is_generic(part)]
         principals = {(part.unit.qualname, _is_generic(part)): part for part in sorted(types, key=_rank, reverse=True)}
         return target._replace(units=tuple(sorted(part.id for part in principals.values())))
 
@@ -275,6 +347,12 @@ class CSharpRules(JavaRules):
 
 def _is_generic(record: UnitRecord) -> bool:
     return bool(type_parameters(record.unit.signature, record.unit.name))
+
+
+def _marked(record: UnitRecord) -> str:
+    """The qualified name of a type as it begins the keys of its members: `Box` and `Box<T>` have their own."""
+    qualname = record.unit.qualname
+    return qualname + GENERIC if record.unit.kind in CLASS_KINDS and _is_generic(record) else qualname
 
 
 def _rank(record: UnitRecord) -> tuple[bool, int, tuple[str, str, str, int]]:

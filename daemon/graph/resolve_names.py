@@ -326,7 +326,7 @@ class Names:
             is_constant = record.unit.kind == "constant"
             of = constant_type(record.unit.signature, record.unit.name) if is_constant else ""
             for place, base in [(record, of)] if is_constant else self.rules.bases(self, record):
-                found += sorted(self.base(place, base).units, key=self._order)
+                found += sorted(self.rules.spelled(self, self.base(place, base), base).units, key=self._order)
             found = self._bases[record.id] = list(dict.fromkeys(found))
         return found
 
@@ -376,9 +376,7 @@ class Names:
             unit = self.units[at].unit
             is_class = unit.kind in CLASS_KINDS
             # What an object literal contains is no name in its functions; what a class contains, in some languages.
-            is_open = (
-                self.rules.class_scope or first or unit.kind in _SPACES or not (is_class or unit.kind == "constant")
-            )
+            is_open = self.rules.class_scope or first or unit.kind not in _HOLDERS - _SPACES
             target = self._own((at, name)) if is_open and (at, name) in self.children else NOTHING
             if not target.units and self.rules.class_scope:
                 record = self.units[at]
@@ -443,11 +441,12 @@ class Names:
                 target = self.class_member(self.units[index].id, name, above=is_super)
                 if target.units or target.modules:
                     return target
-        if receiver:
-            container = self.dotted(source, receiver)
+        for written in filter(None, (receiver, scope)):
+            container = self.dotted(source, written)
             if container != NOTHING:
-                return self.member(container, name)
-        return self.member(self.dotted(source, scope), name)
+                target = self.member(self.rules.spelled(self, container, written), name)
+                return self.member(container, name) if target == NOTHING else target
+        return NOTHING
 
 
 def type_parts(text: str) -> list[str]:

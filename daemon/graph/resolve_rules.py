@@ -109,6 +109,10 @@ class Rules:
         """What the class inherits from: names, each with the unit in whose header it is written."""
         return [(record, base) for base in record.unit.bases]
 
+    def spelled(self, names: Names, target: Target, written: str) -> Target:
+        """Which of the units that a name denotes the type means that was written."""
+        return target
+
     def around(self, names: Names, record: UnitRecord, name: str) -> Target:
         """A name in the class of a method of this file that is written outside of its class."""
         return NOTHING

@@ -49,7 +49,9 @@ def type_parameters(signature: str, name: str) -> frozenset[str]:
         return frozenset()
     for match in _BRACKET.finditer(signature):
         before = signature[: match.start()].rstrip()
-        own = before.endswith(name) and not before[: -len(name)][-1:].isidentifier()
+        rest = before[: -len(name)] if before.endswith(name) else None
+        # `class Box : Box<object>` shows its base's arguments.
+        own = rest is not None and not rest[-1:].isidentifier() and not re.search(rf"\b{re.escape(name)}\b", rest)
         if own or (match[0] == "<" and (match.start() > len(before) or before.endswith(("impl", "template", "=")))):
             return frozenset(_declared(signature, match.end()))
         return frozenset()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +26,7 @@ from codegraphd.daemon.search.likeness import (
     sample_of_code,
     sample_of_unit,
     text_of_code,
+    units_of_file,
 )
 from codegraphd.daemon.search.units import PART, Describer
 from codegraphd.store.records import LANGUAGES, FileRecord, UnitRecord, Where
@@ -38,6 +40,7 @@ PROSE = frozenset({"markdown", "text"})
 LOOSE_KINDS = frozenset({PART, "file"})
 MAX_UNITS = 50_000  # of a workspace that families are looked for among
 MAX_PAIRS = 400_000
+_FILES = 256  # whose units are held for the classes in them
 _ROWS, _COLUMNS = 1024, 4096  # of one block of cosines: 16 MB
 
 
@@ -162,10 +165,11 @@ def families(
             truncated = True
             break
     samples: dict[int, Sample] = {}
+    units_of = lru_cache(_FILES)(lambda file_id: units_of_file(index, file_id))
 
     def sample(place: int) -> Sample:
         if place not in samples:
-            samples[place] = sample_of_unit(index, units[place])
+            samples[place] = sample_of_unit(index, units[place], units_of)
         return samples[place]
 
     joined: dict[tuple[int, int], Comparison] = {}

@@ -14,7 +14,7 @@ What two samples are to each other, in this order:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, Protocol
@@ -66,14 +66,24 @@ class Comparison:
     type: Type
 
 
-def sample_of_unit(index: Reader, unit: UnitRecord) -> Sample:
-    """A unit of the index; a container is read with all that is in it."""
+def sample_of_unit(
+    index: Reader, unit: UnitRecord, units_of: Callable[[int], Sequence[UnitRecord]] | None = None
+) -> Sample:
+    """A unit of the index; a container is read with all that is in it. `units_of` reads the units of a file by its id
+    (the caller may cache)."""
     group = [unit]
-    if unit.unit.kind in CONTAINERS and (file := index.file_by_id(unit.file)) is not None:
-        group += [other for other in index.units_of(file) if other.id != unit.id and is_inside(other.unit, unit.unit)]
+    if unit.unit.kind in CONTAINERS:
+        units = units_of(unit.file) if units_of else units_of_file(index, unit.file)
+        group += [other for other in units if other.id != unit.id and is_inside(other.unit, unit.unit)]
     vectors = [vector for one in group if (vector := index.attached(one.id)) is not None]
     words = [words.body for one in group if (words := index.words(one.id)) is not None]
     return _sample(unit.language, _mean(vectors), [one.unit for one in group], words, unit)
+
+
+def units_of_file(index: Reader, file_id: int) -> Sequence[UnitRecord]:
+    """In their order; none where there is no such file."""
+    file = index.file_by_id(file_id)
+    return index.units_of(file) if file is not None else ()
 
 
 def sample_of_code(module: Module, vector: Vector | None) -> Sample:
@@ -139,7 +149,7 @@ def compare(a: Sample, b: Sample, model: str) -> Comparison:
 def overlap(a: Sample, b: Sample) -> float:
     """Jaccard of the pairs of neighbouring words, repeats counted; 0 to 1."""
     few, many = sorted((a.pairs, b.pairs), key=len)
-    common = sum(min(n, many.get(pair, 0)) for pair, n in few.items())
+    common = sum(min(few[pair], many[pair]) for pair in few.keys() & many.keys())
     every = max(len(a.words) - 1, 0) + max(len(b.words) - 1, 0) - common
     return common / every if every else 0.0
 

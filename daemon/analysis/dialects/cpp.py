@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import tree_sitter
 
@@ -85,7 +86,9 @@ _OLD_PROTOTYPE = re.compile(  # `int f OF((int a));`
     rb"\b((?:OF|PARAMS|__P|_P|PROTO|ARGS)[ \t]*\()(\([^;{}]*\))\)(?=\s*;)"
 )
 _CONDITIONAL = re.compile(rb"^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|else|endif)\b(?:[^\\\n]|\\\r?\n)*", re.MULTILINE)
+_FOREIGN = re.compile(rb"#[ \t]*if(?:def)?\b[^!\n]*\b(?:_?WIN(?:32|64)|_MSC_VER|__MINGW\w*|__CYGWIN__|0[ \t]*$)")
 _NOT_LINE_END = re.compile(rb"[^\r\n]")
+_QUOTED = re.compile(rb"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.DOTALL)
 _REPAIRABLE = 1 << 20  # bytes: each reading costs a parse
 _CHAINED = re.compile(r"\)\s*(?:\.|->)")  # `make_unique<A>()->b()` makes what `b` makes
 _OPERATOR_GAP = re.compile(r"operator ([^\w\s]+) ?\(")
@@ -128,7 +131,10 @@ def _declarator(node: tree_sitter.Node) -> tree_sitter.Node | None:
 def _path(node: tree_sitter.Node) -> list[str]:
     """["a", "C", "m"] for the text `a::C<T>::m`."""
     if node.type == "operator_cast":
-        return [" ".join(node_text(node).partition("(")[0].split())]
+        text = node_text(node)
+        of = node.child_by_field_name("type")  # with brackets of its own: `operator Action<R(A)>() const`
+        end = text.find("(", 0 if of is None else of.end_byte - node.start_byte)
+        return [" ".join(text[:end].split())]
     text = node_text(node)
     if (at := text.find("operator")) >= 0 and not text[at - 1 : at].isalnum():
         scope, name = text[:at], re.sub(r"\s*(\W+)\s*$", r"\1", text[at:])
@@ -348,29 +354,44 @@ def _prepare(raw: bytes) -> bytes:
 
 def _repairs(raw: bytes) -> Iterator[bytes]:
     """Conditionals in the middle of a list, an expression or a header, where the grammar takes none: their lines
-    blanked, then all branches but the first ones too."""
-    if len(raw) <= _REPAIRABLE and _CONDITIONAL.search(raw) is not None:
-        yield _without_conditionals(raw, first_only=False)
-        yield _without_conditionals(raw, first_only=True)
+    blanked; then, of those whose branches are no whole definitions, all branches but one too."""
+    lines = list(_CONDITIONAL.finditer(raw)) if len(raw) <= _REPAIRABLE else []
+    if not lines:
+        return
+    spans = [match.span() for match in lines]
+    yield _blanked(raw, spans)
+    for conditional in _conditionals(lines):
+        branches = [(a.end(), b.start()) for a, b in pairwise(conditional)]
+        if len(branches) > 1 and not all(_is_whole(raw[start:end]) for start, end in branches):
+            is_foreign = conditional[-2][1] == b"else" and _FOREIGN.search(conditional[0][0]) is not None
+            del branches[-1 if is_foreign else 0]
+            spans += branches
+    yield _blanked(raw, spans)
 
 
-def _without_conditionals(raw: bytes, *, first_only: bool) -> bytes:
-    pieces: list[bytes] = []
-    position = 0
-    others: list[bool] = []  # for each conditional around: in a branch that is not the first
-    for match in _CONDITIONAL.finditer(raw):
-        piece = raw[position : match.start()]
-        pieces.append(_NOT_LINE_END.sub(b" ", piece) if first_only and any(others) else piece)
-        pieces.append(_NOT_LINE_END.sub(b" ", match[0]))
-        position = match.end()
+def _conditionals(lines: Sequence[re.Match[bytes]]) -> Iterator[list[re.Match[bytes]]]:
+    """The lines of each conditional that is closed: `#if`, `#elif`, `#else`, `#endif`."""
+    around: list[list[re.Match[bytes]]] = []
+    for match in lines:
         if match[1].startswith(b"if"):
-            others.append(False)
-        elif others and match[1] == b"endif":
-            others.pop()
-        elif others:
-            others[-1] = True
-    pieces.append(raw[position:])
-    return b"".join(pieces)
+            around.append([match])
+        elif around:
+            around[-1].append(match)
+            if match[1] == b"endif":
+                yield around.pop()
+
+
+def _is_whole(branch: bytes) -> bool:
+    """Whether a branch may be a sequence of whole definitions: it has braces, and they match."""
+    code = _QUOTED.sub(b"", branch)
+    return b"{" in code and all(code.count(a) == code.count(b) for a, b in ((b"{", b"}"), (b"(", b")")))
+
+
+def _blanked(raw: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
+    found = bytearray(raw)
+    for start, end in spans:
+        found[start:end] = _NOT_LINE_END.sub(b" ", raw[start:end])
+    return bytes(found)
 
 
 def _blank(match: re.Match[bytes]) -> bytes:

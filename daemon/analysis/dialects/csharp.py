@@ -9,6 +9,7 @@ import tree_sitter
 
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
+from codegraphd.daemon.analysis.references import GENERIC
 from codegraphd.daemon.analysis.syntax import CALLABLES, Dialect, Draft, Import, node_text
 from codegraphd.store.records import Flag
 
@@ -195,6 +196,7 @@ def _imports(text: str) -> Sequence[Import]:
 
 
 def _typed(text: str) -> Sequence[tuple[str, str]]:
+    written = text
     while (shorter := _ARGUMENTS.sub("", text)) != text:
         text = shorter
     match = _TYPED.match(text)
@@ -205,7 +207,8 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
         of = match[5] or ""
     if not of or of in BUILTINS or of in KEYWORDS:
         return []
-    return [(match[4], of)]
+    is_generic = "<" in written and re.search(rf"(?<![\w.]){re.escape(of)}\s*<", written) is not None
+    return [(match[4], of + GENERIC if is_generic else of)]
 
 
 def _tidy(signature: str) -> str:
@@ -226,6 +229,7 @@ DIALECTS = {
         keywords=KEYWORDS,
         builtins=BUILTINS,
         selves=frozenset({"this"}),
+        counts_arguments=True,
         name=_name,
         body=_body,
         refine=_refine,

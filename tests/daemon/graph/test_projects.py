@@ -18,6 +18,8 @@ NAMES = [
     "go.mod",
     "Cargo.toml",
     "pyproject.toml",
+    "pom.xml",
+    "App.csproj",
 ]
 
 
@@ -167,9 +169,23 @@ def test_csproj() -> None:
     text = """<Project>
       <!-- <Using Include="Gone" /> -->
       <Using Include="A.B" /> <Using Static='true' Include='A.C'/> <Using Remove="A.D" />
+      <ProjectReference Condition="x" Include="..\\Lib\\Lib.csproj" />
     </Project>"""
-    check("app/App.csproj", text, {("using", "", "A.B"), ("using", "", "A.C")})
-    check("Directory.Build.props", text, {("using", "", "A.B"), ("using", "", "A.C")})
+    expect = {("using", "", "A.B"), ("using", "", "A.C"), ("reference", "", "../Lib/Lib.csproj")}
+    check("app/App.csproj", text, expect)
+    check("Directory.Build.props", text, expect)
+
+
+def test_pom() -> None:
+    text = """<project><!-- <artifactId>gone</artifactId> -->
+      <parent><groupId>a</groupId><artifactId>parent</artifactId></parent>
+      <build><plugins><plugin><artifactId>plugin</artifactId></plugin></plugins></build>
+      <artifactId> core </artifactId>
+      <dependencies>
+        <dependency><groupId>a</groupId><artifactId>api</artifactId></dependency>
+        <dependency><artifactId>junit</artifactId><scope>test</scope></dependency>
+      </dependencies></project>"""
+    check("core/pom.xml", text, {("name", "", "core"), ("dependency", "", "api"), ("dependency", "", "junit")})
 
 
 def test_other_files_are_none() -> None:

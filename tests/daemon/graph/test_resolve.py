@@ -137,6 +137,8 @@ def test_a_tower_of_nested_classes_that_inherit_from_those_around_them(world: An
         ("class Box[T](Base)", "Box", {"T"}),
         ("def f(x: list[Item])", "f", set()),
         ("const f = <T,>(x: T)", "f", {"T"}),
+        ("public class Box : Box<object>", "Box", set()),
+        ("public class Box<T> : Box<List<T>>", "Box", {"T"}),
         ("func (s *Set[Item]) Add(x Item)", "Add", set()),
     ],
 )

@@ -36,7 +36,7 @@ POOLS: dict[str, tuple[list[str], list[str], list[str], list[str]]] = {
         ["a", "b", ""],
     ),
     "csharp": (
-        ["A.cs", "B.cs", "c/A.cs", "c/B.cs"],
+        ["A.cs", "B.cs", "c/A.cs", "c/B.cs", "d/A.cs"],
         ["a", "a.b", "a.A", "System"],
         ["", "*", "A"],
         ["a", "a.b", ""],
@@ -63,7 +63,16 @@ POOLS: dict[str, tuple[list[str], list[str], list[str], list[str]]] = {
 
 PROJECTS: dict[str, dict[str, list[str]]] = {
     "csharp": {
-        "c/c.csproj": ["<Using Include='a.b' />", "<Using Include='a.A' Static='true' /><Using Include='a' />"],
+        "c/c.csproj": [
+            "<Using Include='a.b' />",
+            "<Using Include='a.A' Static='true' /><Using Include='a' />",
+            "<ProjectReference Include='../d/d.csproj' />",
+        ],
+        "d/d.csproj": ["<Project />"],
+    },
+    "java": {
+        "a/pom.xml": ["<artifactId>a</artifactId>", "<dependency><artifactId>b</artifactId></dependency>"],
+        "b/pom.xml": ["<artifactId>b</artifactId>", "<dependency><artifactId>a</artifactId></dependency>"],
     },
     "go": {"go.mod": ["module x.io/r"], "x/go.mod": ["module x.io/r", "module n\nreplace x.io/r => ../"]},
     "rust": {
@@ -94,9 +103,9 @@ def contents(draw: st.DrawFn, language: str, make: Any) -> dict[str, Any]:
     for name in draw(st.lists(st.sampled_from(NAMES), max_size=3, unique=True)):
         if name.isupper():
             bases = draw(st.lists(st.sampled_from(["A", "B", "m.A", "n"]), max_size=2, unique=True))
-            units.append(
-                make.unit(draw(st.sampled_from(KINDS.get(language, ["class", "interface"]))), name, bases=bases)
-            )
+            kind = draw(st.sampled_from(KINDS.get(language, ["class", "interface"])))
+            signature = draw(st.sampled_from(["", f"partial class {name}", f"class {name}<T> : A<int>"]))
+            units.append(make.unit(kind, name, bases=bases, signature=signature))
             parent = len(units) - 1
             methods = draw(st.lists(st.sampled_from(["f", "g", "A"]), max_size=2, unique=True))
             units += [
@@ -117,7 +126,7 @@ def contents(draw: st.DrawFn, language: str, make: Any) -> dict[str, Any]:
         kind = draw(st.sampled_from(["call", "type", "inherit", "decorate"]))
         scope = draw(st.sampled_from(SCOPES))
         text = f"{scope}.{draw(st.sampled_from(NAMES))}" if scope else draw(st.sampled_from(NAMES))
-        receiver = draw(st.sampled_from(["", "", "A", "m.B"]))
+        receiver = draw(st.sampled_from(["", "", "A", "m.B", "A<>", "<>"]))
         references.append(make.ref(draw(place), text, kind, receiver, draw(st.integers(1, 9))))
     bindings = []
     for _ in range(draw(st.integers(0, 3))):

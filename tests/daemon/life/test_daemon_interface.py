@@ -85,6 +85,19 @@ def test_a_walk_that_is_cut_says_so(home: Any) -> None:
     assert not answer["truncated"]
 
 
+def test_a_definition_that_comes_with_its_declaration_comes_by_a_critical_edge(home: Any) -> None:
+    home.write("load.h", "int load(int a);\n")
+    home.write("load.c", '#include "load.h"\nint load(int a) { return a; }\n')
+    home.write("main.c", '#include "load.h"\nint run(void) { return load(1); }\n')
+    home.watch()
+    home.sync()
+    answer = home.call("dependencies", symbol="run")
+    assert {unit["path"]: (unit["depth"], unit["edge"]) for unit in answer["units"]} == {
+        "load.h": (1, {"kind": "call", "strength": "strong"}),
+        "load.c": (1, {"kind": "declare", "strength": "critical"}),
+    }
+
+
 def test_changes_are_unit_records_and_a_page_of_them_loses_nothing(home: Any) -> None:
     a_chain(home)
     root = str(home.workspace)
