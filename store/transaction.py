@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from codegraphd.store import codec, compress, journal, vectors
+from codegraphd.store import codec, compress, editions, journal, vectors
 from codegraphd.store.journal import Delta
 from codegraphd.store.records import (
     Edge,
@@ -41,7 +41,7 @@ from codegraphd.store.tables import (
     wait_key,
 )
 
-_FILES, _UNITS, _EDGES, _ATTACHED = range(4)
+_FILES, _UNITS, _EDGES, _ATTACHED = range(4)  # _ATTACHED of slot 0, behind it of slot 1
 _SLICE = 500  # units that one call of delete_root drops at most
 _NEXT_ID = b"next id"
 
@@ -227,8 +227,10 @@ class Transaction(Snapshot):
         if old.prefix == head.prefix:
             return
         self._reindex.add(unit.id)
-        if (old.kind, old.language) != (head.kind, head.language) and (code := self.attached_code(unit.id)) is not None:
-            self.delta.vectors[unit.id] = (unit, code)
+        if (old.kind, old.language) != (head.kind, head.language):
+            for edition in (self.editions.answering, self.editions.coming):
+                if (code := self.attached_code(unit.id, edition)) is not None:
+                    self._vectors_of(edition)[unit.id] = (unit, code)
 
     def delete_unit(self, id: int) -> None:
         """Drop the unit with its words, edges both ways, mentions, state, vector and queue entries."""
@@ -241,16 +243,19 @@ class Transaction(Snapshot):
         for source in {int.from_bytes(row[:8], "big") for row in self._duplicates(self._t.redges, key)}:
             self.set_edges(source, [edge for edge in self.edges_out(source) if edge.target != id])
         self.set_mentions(head.root, id, ())
-        if self._txn.delete(key, db=self._t.attached):
-            self._count(head.root, _ATTACHED, -1)
+        for slot, (states, attached) in enumerate(self._t.slots):
+            self._delete(states, key)
+            if self._txn.delete(key, db=attached):
+                self._count(head.root, _ATTACHED + slot, -1)
         self._txn.delete(ROOT.pack(head.root) + bounded(head.name), key, db=self._t.names)
-        for table in (self._t.units, self._t.words, self._t.states):
+        for table in (self._t.units, self._t.words):
             self._delete(table, key)
         self._dequeue_all(id)
         self._count(head.root, _UNITS, -1)
         self._reindex.discard(id)
         self.delta.words.pop(id, None)
         self.delta.vectors.pop(id, None)
+        self.delta.coming.pop(id, None)
         self.delta.deleted.add(id)
 
     def put_words(self, id: int, words: Words) -> None:
@@ -264,8 +269,11 @@ class Transaction(Snapshot):
             raise KeyError(f"words for unit {id}, which is not stored")
         self.delta.words[id] = (unit, words)
 
-    def put_state(self, id: int, state: UnitState) -> None:
-        self._put(self._t.states, U64.pack(id), codec.encode_state(state))
+    def put_state(self, id: int, state: UnitState, edition: int | None = None) -> None:
+        """In the edition that answers, or in another; nothing in one that is over."""
+        slot = self._slot(edition)
+        if slot is not None:
+            self._put(self._t.slots[slot][0], U64.pack(id), codec.encode_state(state))
 
     def set_edges(self, id: int, edges: Sequence[Edge]) -> bool:
         """Replace what a unit depends on; equal edges count once. True when they differ from before."""
@@ -336,19 +344,71 @@ class Transaction(Snapshot):
         self.is_dirty |= n_gone > 0
         return n_gone, row
 
-    def attach(self, id: int, vector: compress.Vector | None) -> None:
-        """Set the vector that answers for a unit (None: none), float32[dim] of unit length, stored as a code."""
+    def attach(self, id: int, vector: compress.Vector | None, edition: int | None = None) -> None:
+        """Set the vector of a unit (None: none), float32[dim] of unit length, stored as a code: in the edition that
+        answers, or in another; nothing in one that is over."""
         key = U64.pack(id)
         unit = self.unit(id)
         if unit is None:
             raise KeyError(f"a vector for unit {id}, which is not stored")
-        before = self._txn.get(key, db=self._t.attached)
+        slot = self._slot(edition)
+        if slot is None:
+            return
+        if self.delta.editions is not None:
+            raise RuntimeError("vectors are attached in one commit and editions changed in another")
+        table = self._t.slots[slot][1]
+        before = self._txn.get(key, db=table)
         code = compress.encode(vector, self._precision) if vector is not None else None
         if before == code:
             return
-        self._replace(self._t.attached, key, code)
-        self._count(unit.root, _ATTACHED, (code is not None) - (before is not None))
-        self.delta.vectors[id] = (unit, code) if code is not None else None
+        self._replace(table, key, code)
+        self._count(unit.root, _ATTACHED + slot, (code is not None) - (before is not None))
+        self._vectors_of(edition)[id] = (unit, code) if code is not None else None
+
+    def _vectors_of(self, edition: int | None) -> dict[int, tuple[UnitRecord, bytes] | None]:
+        return self.delta.vectors if edition in (None, self.editions.answering) else self.delta.coming
+
+    # --- editions ----------------------------------------------------------------------------------------------------
+
+    def begin_edition(self) -> int:
+        """An edition to come, in the slot that is not in use and was cleared. Returns its number."""
+        if not editions.is_empty(self._txn, self._t, 1 - self.editions.slot):
+            raise ValueError("the slot of a former edition is not cleared yet")
+        self._put_editions(self.editions.begun())
+        return self.editions.coming
+
+    def switch_edition(self) -> None:
+        """The edition to come answers from this commit on; what the former one left is to be cleared."""
+        self._put_editions(self.editions.switched())
+
+    def give_up_edition(self) -> None:
+        """The edition to come will not come; what it left is to be cleared."""
+        self._put_editions(self.editions.given_up())
+
+    def clear_slot(self, stage: int, limit: int = 20_000) -> bool:
+        """Empty the slot that is not in use and the work list `stage`, of which one call drops at most `limit`
+        entries. True: both are empty."""
+        if self.editions.coming:
+            raise ValueError(f"edition {self.editions.coming} lies in that slot")
+        if n_gone := editions.clear_list(self._txn, self._t, stage, limit):
+            self._stages[stage] = self.n_queued(stage) - n_gone
+            self.is_dirty = True
+            if n_gone == limit:
+                return False
+        slot = 1 - self.editions.slot
+        if not editions.is_empty(self._txn, self._t, slot):
+            editions.clear(self._txn, self._t, slot)
+            for root in self._all_roots():
+                self._count(root.id, _ATTACHED + slot, -self._all_counts(root.id)[_ATTACHED + slot])
+            self.is_dirty = True
+        return True
+
+    def _put_editions(self, row: editions.Editions) -> None:
+        if self.delta.vectors or self.delta.coming:
+            raise RuntimeError("vectors are attached in one commit and editions changed in another")
+        self.editions = self.delta.editions = row
+        editions.write(self._txn, self._t, row)
+        self.is_dirty = True
 
     # --- work lists, journal, meta -----------------------------------------------------------------------------------
 
@@ -382,11 +442,11 @@ class Transaction(Snapshot):
     def put_meta(self, key: str, value: bytes) -> None:
         self._put(self._t.meta, b"u:" + text_bytes(key), value)
 
-    def counts(self, root: int) -> tuple[int, int, int, int]:
+    def _all_counts(self, root: int) -> tuple[int, int, int, int, int]:
         if root in self._counts:
-            files, units, edges, attached = self._counts[root]
-            return files, units, edges, attached
-        return super().counts(root)
+            files, units, edges, first, second = self._counts[root]
+            return files, units, edges, first, second
+        return super()._all_counts(root)
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
@@ -406,7 +466,7 @@ class Transaction(Snapshot):
 
     def _count(self, root: int, which: int, by: int) -> None:
         if root not in self._counts:
-            self._counts[root] = list(super().counts(root))
+            self._counts[root] = list(super()._all_counts(root))
         self._counts[root][which] += by
 
     def _root_of_unit(self, id: int) -> int:
