@@ -55,6 +55,7 @@ from codegraphd.store.errors import StoreError
 from codegraphd.store.lexical import WordIndex
 from codegraphd.store.records import FileRecord, RootRecord, UnitRecord
 from codegraphd.store.snapshot import Snapshot
+from codegraphd.store.transaction import Transaction
 from codegraphd.store.writer import Writer
 
 log = logging.getLogger("codegraphd")
@@ -88,22 +89,22 @@ class Daemon:
         self.writer = Writer(self.store, [self.words.apply, self.vectors.apply])
         self.parsers = Parsers(most=max(1, min(4, (os.cpu_count() or 2) - 0)))
         self.model = ModelInUse(self, os.path.join(paths.state, "models"))
-        self.embedder = self.model.embedder
         self.indexer = Indexer(
             self.store,
             self.writer,
             self.parsers,
-            self.model.make_feeder,
+            self.model.make_feeders,
             settings=engine_settings(config),
             max_file_bytes=config.index.max_file_kb << 10,
             subscriber=_Subscriber(self),
         )
-        self.indexer.on_tick = [self.embedder.tick, self.parsers.tick, self._tick]
+        self.indexer.on_tick = [self.model.tick, self.parsers.tick, self._tick]
         self.workspaces = Workspaces(
             self.store, self.writer, self.indexer, self._make_watcher, os.path.join(paths.state, "workspaces.json")
         )
         self.handlers = Handlers(self)
         self.writer.add_listener(CloneNews(self).committed)
+        self.writer.add_listener(self.model.committed)
         self._next_tend = 0.0
         self._stop = asyncio.Event()
         self.must_restart = False  # the store under us cannot be trusted any more, or the configuration is another
@@ -145,7 +146,7 @@ class Daemon:
         self.handlers.close()
         self.indexer.close()
         self.parsers.close()
-        self.embedder.close()
+        self.model.close()
         self.writer.close()
         self.words.close()
         self.vectors.close()
@@ -266,6 +267,8 @@ class Daemon:
         if any(name not in AT_ONCE for name in changed_sections(self.config, config)):
             self._restart(f"{self.paths.config} has changed")
             return None
+        if config.embedding != self.config.embedding:
+            self.indexer.call(functools.partial(self.model.reconfigure, config))
         if config.index != self.config.index:
             self.workspaces.watcher.configure(
                 exclude_patterns=config.index.exclude,
@@ -280,9 +283,18 @@ class Daemon:
         return None
 
     def collect_garbage(self) -> int:
-        """Evict cached vectors over their budget or time. -> how many."""
+        """Drop cached vectors over their budget or time, and those of models that no edition uses. -> how many."""
         total = 0
         while n := self.writer.submit(lambda txn: txn.evict(), interactive=False).result():
+            total += n
+        row: int | None = 0
+        while row is not None:
+            used, at = self.model.fingerprints(), row
+
+            def drop(txn: Transaction, at: int = at, used: frozenset[bytes] = used) -> tuple[int, int | None]:
+                return txn.drop_vectors(lambda model, _: model not in used, at)
+
+            n, row = self.writer.submit(drop, interactive=False).result()
             total += n
         return total
 
@@ -307,7 +319,7 @@ class Daemon:
 
     def lookup_p50_us(self) -> float | None:
         """Median time of one look-up in the vector cache, measured now on up to 64 cached vectors."""
-        model = self.indexer.feeder.model
+        model = self.indexer.feeders.answering.model
         if model is None:
             return None
         with self.store.snapshot() as view:
@@ -350,7 +362,7 @@ class _Subscriber:
         self._tell("indexed", root, message)
 
     def progress(self, root: int, done: int, total: int) -> None:
-        pending = self._daemon.indexer.feeder.backlog.pending(root)
+        pending = self._daemon.indexer.feeders.pending(root)
         message = {"done": done, "total": total, "pending": pending}
         self._tell("progress", root, message)
 

@@ -96,6 +96,11 @@ class Embedder:
         return self._supervisor.model
 
     @property
+    def chosen(self) -> str | None:
+        """What the model in use was configured as; None: there is none."""
+        return self._supervisor.chosen
+
+    @property
     def state(self) -> ModelState:
         supervisor = self._supervisor
         return ModelState(supervisor.state, supervisor.model, supervisor.error)

@@ -150,7 +150,7 @@ class Applier:
         self.candidates.deleted(record)
         self.index.delete_unit(record.id)
         self.units[record.id] = None
-        self.outcome.settled.append(record.id)
+        self.outcome.gone.append(record.id)
         self.outcome.changes += 1
         self.index.journal([_change("deleted", record, face=True)])
 
