@@ -286,10 +286,9 @@ def _edge_of(found: networkx.DiGraph, node: int, depth: int, direction: str) -> 
 
 
 def _standing(daemon: Daemon, view: Snapshot, roots: Sequence[RootRecord]) -> dict[str, Any]:
-    feeders = daemon.indexer.feeders
     return {
         "clock": daemon.store.clock_text(view.clock),
-        "pending": sum(feeders.pending(root.id) for root in roots),
+        "pending": sum(daemon.model.pending(view, root.id) for root in roots),
     }
 
 

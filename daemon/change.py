@@ -104,6 +104,11 @@ class Change:
         is_other = self.wanted is not None and here is not None and self.wanted.identity != here.identity
         return is_other or bool(self.coming) or self._filling is not None
 
+    @property
+    def target(self) -> int:
+        """The edition that is being made; 0: none yet."""
+        return self.coming or (self.answering if self._filling is not None else 0)
+
     def want(self, maker: Maker | None) -> None:
         """The maker that the configuration means; None: it is not known, and the edition that answers is kept."""
         self.wanted = maker

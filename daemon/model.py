@@ -21,17 +21,20 @@ from codegraphd.daemon.change import Change, Maker
 from codegraphd.daemon.config import Config
 from codegraphd.daemon.embedding.feeder import Feeder, Shared
 from codegraphd.daemon.embedding.feeders import Feeders, load
-from codegraphd.daemon.embedding.models import HASHING
+from codegraphd.daemon.embedding.models import HASHING, Settings
 from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, ModelState
 from codegraphd.daemon.engine import Edition
 from codegraphd.daemon.indexer import Call
 from codegraphd.daemon.settings import engine_settings
 from codegraphd.store.journal import Delta
+from codegraphd.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from codegraphd.daemon.loop import Daemon
 
 log = logging.getLogger("codegraphd")
+
+_MADE_OF = ("model", "device", "dtype", "batch_tokens", "max_tokens", "fallback_models", "idle_unload_s", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class ModelInUse:
     def __init__(self, daemon: Daemon, cache_dir: str) -> None:
         self._daemon, self._cache_dir = daemon, cache_dir
         self._is_started = False
+        self._n_embedded = 0  # by embedders that were ended
         self._shared = Shared()
         self._make_feeder: Callable[[Edition, Embedder], Feeder]
         self._config = daemon.config
@@ -98,10 +102,13 @@ class ModelInUse:
         """Another `[embedding]` section: its model takes over, at once or when all is embedded."""
         former, source = self.embedder, self._source()
         self._config = config
-        self.embedder = self._open(config)
-        self._others.setdefault(source, former)
-        if self._others[source] is not former:
-            former.close()
+        alike = (other for other in self._embedders() if other.model and _key(other.settings) == _key(config.embedding))
+        self.embedder = next(alike, None) or self._open(config)
+        self._others = {key: other for key, other in self._others.items() if other is not self.embedder}
+        if former is not self.embedder:
+            if source in self._others:
+                self._close(self._others[source])
+            self._others[source] = former
         if self.embedder.model is None:
             self.change.want(None)
         self._use()
@@ -111,6 +118,10 @@ class ModelInUse:
         if self._is_started:
             embedder.start()
         return embedder
+
+    def _close(self, embedder: Embedder) -> None:
+        self._n_embedded += embedder.n_embedded
+        embedder.close()
 
     def _embedders(self) -> tuple[Embedder, ...]:
         return (self.embedder, *self._others.values())
@@ -174,7 +185,7 @@ class ModelInUse:
         for source, embedder in list(self._others.items()):
             if embedder not in needed:
                 del self._others[source]
-                embedder.close()
+                self._close(embedder)
 
     def _embedder_of(self, maker: Maker | None) -> Embedder:
         """The one that has the model, else the one that would have it if it were to be had."""
@@ -242,6 +253,14 @@ class ModelInUse:
         makers = [*self.change.makers.values(), self.change.wanted]
         return frozenset(maker.fingerprint for maker in makers if maker is not None)
 
+    def pending(self, view: Snapshot, root: int) -> int:
+        """Units of a root that wait for the model; while it changes, all that have no vector of the new one yet."""
+        queued = self._daemon.indexer.feeders.pending(root)
+        if not self.change.is_under_way:
+            return queued
+        _, units, _, done = view.counts(root, self.change.target)
+        return max(queued, units - done)
+
     def note(self, side: Side) -> str | None:
         """What a question that is answered by this side has to know; None: it is the wanted model."""
         former, wanted = self.former, self.change.wanted
@@ -270,11 +289,12 @@ class ModelInUse:
         """The `model` part of the status document: the wanted model, and the former one while it answers."""
         former = self.former
         figures = {**self.embedder.statistics(), "former": None}
+        figures["embedded"] = self._n_embedded + sum(embedder.n_embedded for embedder in self._embedders())
         if former is None or former.maker is None:
             return figures
         theirs = former.embedder.statistics()
         with self._daemon.store.snapshot() as view:
-            counts = [view.counts(root.id, self.change.coming) for root in view.roots()]
+            counts = [view.counts(root.id, self.change.target) for root in view.roots()]
         figures["former"] = {
             "name": former.maker.name,
             "fingerprint": former.maker.fingerprint.hex(),
@@ -301,3 +321,8 @@ class ModelInUse:
     def shed(self) -> None:
         """Memory is short: forget what can be computed again."""
         self._tokens = None
+
+
+def _key(section: Settings) -> tuple[Any, ...]:
+    """What an embedder is made of: with the same, the same one serves."""
+    return tuple(getattr(section, name) for name in _MADE_OF)

@@ -156,7 +156,7 @@ def _workspace(daemon: Daemon, view: Any, root: RootRecord) -> dict[str, Any]:
     files, units, edges, attached = view.counts(root.id)
     state = daemon.indexer.roots.get(root.id)
     watch = daemon.workspaces.watcher.statistics(root.id)
-    pending = daemon.indexer.feeders.pending(root.id)
+    pending = daemon.model.pending(view, root.id)
     languages, skipped = daemon.file_counts(view, root.id)
     progress = {"done": units - min(pending, units), "total": units, "eta_s": _eta(daemon, pending)}
     busy = state is None or not state.crawled or state.is_busy

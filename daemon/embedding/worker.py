@@ -96,6 +96,15 @@ class Embedder:
         return self._supervisor.model
 
     @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def n_embedded(self) -> int:
+        """Inputs of documents that the model computed."""
+        return self._supervisor.embedded
+
+    @property
     def chosen(self) -> str | None:
         """What the model in use was configured as; None: there is none."""
         return self._supervisor.chosen
