@@ -12,9 +12,8 @@ import functools
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -22,16 +21,14 @@ import numpy.typing as npt
 
 from codegraphd.daemon import answers
 from codegraphd.daemon.clone_news import news_of
-from codegraphd.daemon.embedding.models import ModelInfo
-from codegraphd.daemon.embedding.worker import Embedder
 from codegraphd.daemon.paging import P, page
+from codegraphd.daemon.questions import Questions
 from codegraphd.daemon.status import status_document
 from codegraphd.daemon.subscribers import Subscribers
 from codegraphd.ipc import messages
 from codegraphd.ipc.errors import BAD_PARAMETERS, TIMEOUT, UNAVAILABLE, UNKNOWN_METHOD, RequestError
 from codegraphd.ipc.messages import Params
 from codegraphd.ipc.server import ClientContext
-from codegraphd.store.errors import EditionChanged
 from codegraphd.store.records import LANGUAGES, RootRecord
 
 if TYPE_CHECKING:
@@ -43,9 +40,6 @@ T = TypeVar("T")
 Vector = npt.NDArray[np.float32]
 
 QUERY_THREADS = 4
-QUERY_MODEL_S = 10.0  # the longest that a loaded model may take for one question before words answer alone
-_CACHED_QUERIES = 512
-_SWITCHES = 50  # how often a question is asked again that meets a switch: over after milliseconds
 _KNOWN_LANGUAGES = frozenset(LANGUAGES)
 
 
@@ -55,7 +49,7 @@ class Handlers:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._pool = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
-        self._vectors: OrderedDict[tuple[bytes, str], Vector] = OrderedDict()
+        self._questions = Questions(daemon)
         self.subscribers = Subscribers()
         self._tasks: set[asyncio.Task[list[tuple[RootRecord, dict[str, Any]]]]] = (
             set()
@@ -95,7 +89,7 @@ class Handlers:
 
     def shed(self) -> None:
         """Memory is short: forget what can be computed again. From any thread."""
-        self._vectors = OrderedDict()
+        self._questions.shed()
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -127,6 +121,7 @@ class Handlers:
         problem = await self._run(self._daemon.reload)
         if problem:
             raise RequestError(BAD_PARAMETERS, f"{problem}; the old configuration stays in force")
+        await asyncio.wrap_future(self._daemon.indexer.call(lambda: None))  # where another model is taken up
         return {"config": self._daemon.paths.config}
 
     async def _gc(self, _: messages.Gc, __: ClientContext) -> Any:
@@ -149,10 +144,10 @@ class Handlers:
         async def ask() -> Any:
             asked = answers.Asked(None, 0, None)
             if params.mode != "lexical":
-                asked = await self._query_vector(params.query, params.wait_ms, must=params.mode == "semantic")
+                asked = await self._questions.of_query(params.query, params.wait_ms, must=params.mode == "semantic")
             return await self._paged(params, "results", lambda p: answers.search(self._daemon, p, roots, asked))
 
-        return await self._of_one_edition(ask)
+        return await self._questions.of_one_edition(ask)
 
     async def _similar(self, params: messages.Similar, _: ClientContext) -> Any:
         self._check_languages(params.languages)
@@ -162,17 +157,17 @@ class Handlers:
             assert params.line is not None
             root, path = self._daemon.workspaces.resolve(params.path, params.root)
             of_unit = functools.partial(answers.similar_to_unit, self._daemon, root=root, path=path, roots=roots)
-            return await self._of_one_edition(lambda: self._paged(params, "matches", of_unit))
+            return await self._questions.of_one_edition(lambda: self._paged(params, "matches", of_unit))
         self._check_languages([params.language or ""])
         snippet = await self._run(lambda: self._daemon.snippet(params.code or "", params.language or "text"))
 
         async def ask() -> Any:
-            asked = await self._text_vector(snippet.text)
+            asked = await self._questions.of_text(snippet.text)
             return await self._paged(
                 params, "matches", lambda p: answers.similar_to_code(self._daemon, p, roots, snippet, asked)
             )
 
-        return await self._of_one_edition(ask)
+        return await self._questions.of_one_edition(ask)
 
     async def _clones(self, params: messages.Clones, _: ClientContext) -> Any:
         self._check_languages(params.languages)
@@ -242,7 +237,7 @@ class Handlers:
 
     async def _embed_batch(self, params: messages.EmbedBatch, _: ClientContext) -> Any:
         if not params.inputs:
-            return {"vectors": [], "dim": self._model(self._daemon.model.for_texts).dim}
+            return {"vectors": [], "dim": self._questions.info(self._daemon.model.for_texts).dim}
         vectors = await self._embedded(params.inputs)
         return {"vectors": [_encoded(v, params.encoding) for v in vectors], "dim": int(vectors.shape[1])}
 
@@ -252,9 +247,9 @@ class Handlers:
         pairs = list(zip((params.code1, params.code2), languages, strict=True))
         snippets = await self._run(lambda: [self._daemon.snippet(code, language) for code, language in pairs])
         model = self._daemon.model
-        name = self._model(model.for_texts).name
+        name = self._questions.info(model.for_texts).name
         texts = [snippet.text for snippet in snippets]
-        vectors = await self._ask_model(model.for_texts, texts, "document", self._timeout())
+        vectors = await self._questions.ask(model.for_texts, texts, "document", self._timeout())
         return await self._run(lambda: answers.similarity(snippets, languages, vectors, name))
 
     async def _embedded(self, inputs: Sequence[messages.EmbedInput]) -> npt.NDArray[np.float32]:
@@ -268,85 +263,9 @@ class Handlers:
         for role in ("document", "query"):
             places = [n for n, item in enumerate(inputs) if item.role == role]
             if places:
-                found = await self._ask_model(embedder, [texts[n] for n in places], role, self._timeout())
+                found = await self._questions.ask(embedder, [texts[n] for n in places], role, self._timeout())
                 rows.update(zip(places, found, strict=True))
         return np.stack([rows[n] for n in range(len(inputs))])
-
-    async def _of_one_edition(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """A question that was under way while another edition took over is asked again, from its vector on."""
-        for _ in range(_SWITCHES):
-            try:
-                return await ask()
-            except EditionChanged:
-                await asyncio.sleep(0.02)
-        return await ask()
-
-    async def _query_vector(self, text: str, wait_ms: int, *, must: bool) -> answers.Asked:
-        """The query as the model sees it whose vectors answer."""
-        model = self._daemon.model
-        side = model.answering
-        info, note = side.embedder.model, model.note(side)
-        if info is None or (side.maker is not None and not side.is_there):
-            why = note or model.trouble() or "no model"
-            if must:
-                raise RequestError(UNAVAILABLE, f"no model: {why}")
-            return answers.Asked(None, side.edition, why)
-        key = (info.fingerprint, text)
-        if (known := self._vectors.get(key)) is not None:
-            self._vectors.move_to_end(key)
-            return answers.Asked(known, side.edition, note)
-        state = side.embedder.state.state
-        wait_s = self._timeout() if must else QUERY_MODEL_S if state == "ready" else wait_ms / 1000
-        try:
-            vector = (await self._ask_model(side.embedder, [text], "query", wait_s))[0]
-        except RequestError as error:
-            if model.answering != side:  # its process was ended, since another one took over
-                raise EditionChanged(error.message) from None
-            if must:
-                raise RequestError(UNAVAILABLE, f"no answer by meaning: {error.message}") from None
-            why = "model loading" if error.code == TIMEOUT and state != "failed" else error.message
-            return answers.Asked(None, side.edition, why)
-        self._vectors[key] = vector
-        if len(self._vectors) > _CACHED_QUERIES:
-            self._vectors.popitem(last=False)
-        return answers.Asked(vector, side.edition, note)
-
-    async def _text_vector(self, text: str) -> answers.Asked:
-        """A document's vector; none, with the reason, where there is no model: then only equal code is found."""
-        model = self._daemon.model
-        side = model.answering
-        note = model.note(side)
-        if side.maker is not None and not side.is_there:
-            return answers.Asked(None, side.edition, note or model.trouble() or "no model")
-        try:
-            vector = (await self._ask_model(side.embedder, [text], "document", self._timeout()))[0]
-        except RequestError as error:
-            if model.answering != side:
-                raise EditionChanged(error.message) from None
-            return answers.Asked(None, side.edition, error.message)
-        return answers.Asked(vector, side.edition, note)
-
-    async def _ask_model(
-        self, embedder: Embedder, texts: list[str], role: str, wait_s: float
-    ) -> npt.NDArray[np.float32]:
-        self._model(embedder)
-        future: Future[Any] = embedder.query(texts, role, wait_s)
-        try:
-            vectors: npt.NDArray[np.float32] = await asyncio.wait_for(asyncio.wrap_future(future), wait_s)
-        except TimeoutError:
-            raise RequestError(TIMEOUT, "the model did not answer in time") from None
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
-        except Exception as error:
-            raise RequestError(UNAVAILABLE, f"the model cannot answer: {error}") from None
-        return vectors
-
-    def _model(self, embedder: Embedder) -> ModelInfo:
-        info = embedder.model
-        if info is None:
-            raise RequestError(UNAVAILABLE, f"no model: {self._daemon.model.trouble() or 'none is installed'}")
-        return info
 
     # --- keeping up ---------------------------------------------------------------------------------------------------
 
@@ -393,9 +312,12 @@ class Handlers:
 
     def tell_of_clones(self, units: list[int]) -> None:
         """Those of the units that have clones are told to who asked for it. On the loop's thread."""
-        task = asyncio.create_task(self._of_one_edition(lambda: self._run(lambda: news_of(self._daemon, units))))
+        task = asyncio.create_task(self._news(units))
         self._tasks.add(task)
         task.add_done_callback(self._told)
+
+    async def _news(self, units: list[int]) -> list[tuple[RootRecord, dict[str, Any]]]:
+        return await self._questions.of_one_edition(lambda: self._run(lambda: news_of(self._daemon, units)))
 
     def _told(self, task: asyncio.Task[list[tuple[RootRecord, dict[str, Any]]]]) -> None:
         self._tasks.discard(task)
