@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from bench import end_to_end, quality
+from bench import end_to_end, incremental, large, quality
 from bench.harness import Report, describe, machine
+
+LIMIT_S = 15 * 60  # for all of it
+INCREMENTAL_S, LARGE_S = 150, 90  # what these phases need at least
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
             quality.measure(report, chosen.eval, quick=chosen.quick)
         else:
             config = chosen.config.read_text() if chosen.config else ""
-            end_to_end.measure(end_to_end.Run(report, scratch, chosen.quick, config))
+            report.limit_s = LIMIT_S
+            run = end_to_end.Run(report, scratch, chosen.quick, config)
+            end_to_end.measure(run)
+            changes = functools.partial(incremental.measure, report, scratch, quick=chosen.quick)
+            report.phase("changes", changes, needs_s=INCREMENTAL_S)
+            report.phase("words at scale", lambda: large.words_at_scale(run), needs_s=LARGE_S)
     finally:
         path = report.save(chosen.json)
         if not chosen.keep:

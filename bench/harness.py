@@ -53,7 +53,25 @@ class Report:
     title: str
     figures: list[Figure] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)  # name -> seconds
     started: float = field(default_factory=time.time)
+    limit_s: float = math.inf  # for the whole run
+
+    def left_s(self) -> float:
+        """Seconds that are left for the run."""
+        return self.started + self.limit_s - time.time()
+
+    def phase(self, name: str, work: Callable[[], None], *, needs_s: float = 0.0) -> None:
+        """A part of the run. One that fails, or for which there is no time left, is one failed figure; the next ones go
+        on as far as they can."""
+        begin = time.time()
+        try:
+            if needs_s > self.left_s():
+                raise TimeoutError(f"needs some {needs_s:.0f} s; {self.left_s():.0f} s are left")  # noqa: TRY301
+            work()
+        except Exception as error:
+            self.failed(name, error)
+        self.phases[name] = round(time.time() - begin, 1)
 
     def add(
         self,
@@ -94,6 +112,7 @@ class Report:
             "started": self.started,
             "seconds": round(time.time() - self.started, 1),
             "machine": self.machine,
+            "phases": self.phases,
             "figures": [{**asdict(figure), "is_met": figure.is_met} for figure in self.figures],
         }
         path.write_text(json.dumps(document, indent=1) + "\n")

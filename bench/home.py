@@ -31,6 +31,7 @@ class Home:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "config.toml").write_text(config)
         self.environment = {**os.environ, "CODEGRAPHD_HOME": str(directory)}
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode at hand
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:

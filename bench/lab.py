@@ -7,6 +7,9 @@ Tests of the engine and the replay of real history (`bench.replay`) are made of 
 from __future__ import annotations
 
 import hashlib
+import math
+import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,8 +47,10 @@ class Lab:
         self.store, self.writer = self._open("live")
         self.editions = [Edition(1, MODEL, settings.faces)]  # the one that answers, and the one to come
         self.asked: list[tuple[bytes, bytes]] = []  # (model, cache key) that was computed, in order
+        self.missed: Counter[str] = Counter()  # units that the model had to work for, by "text" or "context" alone
         self.embedded: set[str] = set()  # "path:qualname" of units with such a key, since the last `clear`
         self.levels: dict[str, str] = {}  # of those units: why
+        self.step_s: list[float] = []  # of the last `index`
 
     def _open(self, name: str) -> tuple[Store, Writer]:
         store = Store.open(str(self.directory / name), volatile=self.volatile)
@@ -73,7 +78,10 @@ class Lab:
         self.embed()
         return outcomes
 
-    def index(self, edits: Mapping[str, bytes | None], *, patience: int = 1_000_000) -> list[Outcome]:
+    def index(
+        self, edits: Mapping[str, bytes | None], *, patience: int = 1_000_000, slice_s: float = math.inf
+    ) -> list[Outcome]:
+        """`slice_s`: seconds that a step may take, as the daemon's do. How long each took is left in `step_s`."""
         gone = [path for path, source in edits.items() if source is None]
         leaving: dict[bytes, list[str]] = {}
         with self.store.snapshot() as view:
@@ -86,17 +94,26 @@ class Lab:
             if source is not None
         ]
         work = [Work(ROOT, parsed, gone, (), leaving)]
-        outcomes = [self._step(work, patience)]
+        self.step_s = []
+        outcomes = [self._step(work, patience, slice_s)]
         while outcomes[-1].more:
-            outcomes.append(self._step([], patience))
+            outcomes.append(self._step([], patience, slice_s))
         return outcomes
 
-    def _step(self, work: list[Work], patience: int) -> Outcome:
+    def _step(self, work: list[Work], patience: int, slice_s: float) -> Outcome:
+        begin = time.perf_counter()
+
         def job(txn: Any) -> Outcome:
             left = iter(range(patience))
-            return advance(txn, work, self.settings, self.editions, lambda: next(left, None) is None)
 
-        return self.writer.submit(job).result()
+            def expired() -> bool:
+                return next(left, None) is None or time.perf_counter() >= begin + slice_s
+
+            return advance(txn, work, self.settings, self.editions, expired)
+
+        outcome = self.writer.submit(job).result()
+        self.step_s.append(time.perf_counter() - begin)
+        return outcome
 
     def embed(self) -> None:
         """The models: everything that is queued."""
@@ -120,6 +137,7 @@ class Lab:
                     name = f"{unit.path}:{unit.unit.qualname}"
                     self.embedded.add(name)
                     self.levels[name] = state.reason.level if state.reason else ""
+                    self.missed["text" if state.recipe.own in needed else "context"] += 1
                 vectors.update({key: vector_of(model, key) for key in needed})
         self.asked += [(model, key) for key in vectors]
         if units:

@@ -3,9 +3,10 @@
     python -m bench.replay REPOSITORY [--commits 300] [--every 10] [--context none]
     python -m bench.replay --releases networkx==3.2 3.3 3.4 3.5
 
-The first form reads a git repository (its directory, bare or not) with plumbing commands, first parents only, oldest
-first. The second is for everyone: successive releases of a package from PyPI. Either runs the real engine on real
-parses in this process, with a model that counts (`bench.lab`), and every so many commits compares with a fresh build.
+The first form reads a git repository (its directory, bare or not) with plumbing commands: HEAD and what it descends
+from by first parents, merges among them, oldest first. The second is for everyone: successive releases of a package
+from PyPI. Either runs the real engine on real parses in this process, with a model that counts (`bench.lab`), and every
+so many commits compares with a fresh build.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.harness import Report, describe, machine
@@ -122,14 +123,14 @@ class Replay:
     hits: int = 0
     misses: int = 0
     cutoffs: int = 0
-    levels: Counter[str] | None = None
+    missed: Counter[str] = field(default_factory=Counter)
+    levels: Counter[str] = field(default_factory=Counter)
     compared: int = 0
     differences: int = 0
     seconds: float = 0.0
     first_seconds: float = 0.0
 
     def count(self, outcomes: list[Outcome]) -> None:
-        self.levels = self.levels or Counter()
         for outcome in outcomes:
             self.hits += outcome.hits
             self.misses += outcome.misses
@@ -147,6 +148,7 @@ def replay(moments: Iterator[Moment], every: int, settings: Settings) -> Replay:
             for n, moment in enumerate(moments):
                 begin = time.perf_counter()
                 asked = len(lab.asked)
+                lab.missed.clear()
                 outcomes = lab.edit(moment.edits)
                 spent = time.perf_counter() - begin
                 if n == 0:
@@ -156,6 +158,7 @@ def replay(moments: Iterator[Moment], every: int, settings: Settings) -> Replay:
                     result.moments += 1
                     result.files += len(moment.edits)
                     result.embedded += len(lab.asked) - asked
+                    result.missed += lab.missed
                     result.count(outcomes)
                 if n % every == 0:
                     result.compared += 1
@@ -197,7 +200,9 @@ def main(arguments: list[str] | None = None) -> int:
     report.add("embedded for a changed unit", result.embedded / max(1, result.changed), "", target=3.0)
     share = 100 * result.hits / max(1, looked_up)
     report.add("cache hits", share, "%", target=92.0, at_most=False, note=f"{result.hits} of {looked_up} look-ups")
-    for level, n in sorted((result.levels or Counter()).items()):
+    report.add("misses, another text", result.missed["text"], "units")
+    report.add("misses, another context alone", result.missed["context"], "units")
+    for level, n in sorted(result.levels.items()):
         report.add(f"level {level}", n, "units")
     report.add("early cutoffs", result.cutoffs, "")
     report.add("compared with a fresh build", result.compared, "times")

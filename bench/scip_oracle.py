@@ -409,9 +409,15 @@ def fetch_typescript(home: Path, name: str) -> Path:
     root = home / "typescript" / packed.removesuffix(".tgz")
     shutil.copytree(unpacked / "src", root / "src")
     shutil.copy(unpacked / "package.json", root)
-    (root / "tsconfig.json").write_text(
-        json.dumps({"compilerOptions": {"target": "es2022", "moduleResolution": "node", "jsx": "react"}})
-    )
+    own = json.loads((root / "package.json").read_text())["name"]
+    options = {
+        "target": "es2022",
+        "moduleResolution": "node",
+        "jsx": "react",
+        # Sources that import their own package by its name; the repository's tsconfig.json, which is not shipped, says so.
+        "paths": {own: ["./src/index"], f"{own}/*": ["./src/*/index", "./src/*"]},
+    }
+    (root / "tsconfig.json").write_text(json.dumps({"compilerOptions": options}))
     return root
 
 

@@ -16,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from codegraphd.daemon.embedding.text import context_text
+from codegraphd.daemon.graph.diff import content_of, net_changes
 from codegraphd.daemon.graph.recipe import quoted, recipe_of
 from codegraphd.daemon.paging import clocked, cut
 from codegraphd.daemon.parser_process import UnreadableError, read_file
 from codegraphd.daemon.search import clones, query
 from codegraphd.daemon.search import symbols as names
+from codegraphd.daemon.search.stale import VectorsBeside, WordsBeside, beside
 from codegraphd.daemon.search.units import Describer, locate, whole
 from codegraphd.daemon.snippets import Snippet
 from codegraphd.ipc import messages
@@ -67,8 +69,11 @@ def search(daemon: Daemon, params: messages.Search, roots: Sequence[RootRecord],
     if vector is not None and not daemon.vectors.is_ready:
         notes.append("vector index being rebuilt")
     with daemon.store.snapshot() as view:
-        vectors = _vectors(daemon, view, asked)
-        results = query.search(view, daemon.words, vectors, question, vector, lambda file: _source(view, file))
+        words: query.WordSearch = daemon.words
+        vectors: query.VectorSearch = _vectors(daemon, view, asked)
+        if lost := daemon.indexer.lost.standing(view):
+            words, vectors = WordsBeside(daemon.words, lost), VectorsBeside(vectors, lost)
+        results = query.search(beside(view, lost), words, vectors, question, vector, lambda file: _source(view, file))
         return {
             "results": results,
             **_standing(daemon, view, roots),
@@ -171,7 +176,8 @@ def symbols(daemon: Daemon, params: messages.Symbols, roots: Sequence[RootRecord
             below = next(view.files(roots[0].id, path.rstrip("/") + "/"), None)
             if below is None:
                 raise RequestError(NOT_FOUND, f"{path} is not indexed in {roots[0].path}")
-        units = names.symbols(view, roots, pattern=params.pattern, path=path, limit=params.limit)
+        index = beside(view, daemon.indexer.lost.standing(view))
+        units = names.symbols(index, roots, pattern=params.pattern, path=path, limit=params.limit)
         return {"units": units, **_standing(daemon, view, roots)}
 
 
@@ -230,11 +236,12 @@ def changes(daemon: Daemon, root: RootRecord, params: messages.Changes) -> dict[
         clock = daemon.store.clock_text(newest)
         if found is None:
             return {"clock": daemon.store.clock_text(view.clock), "units": [], "reset": True, "next": None}
-        merged: dict[int, dict[str, Any]] = {}
-        for at, change in found:
-            if at > newest:
-                break
-            line = {
+
+        def content_now(id: int) -> bytes | None:
+            return content_of(unit) if (unit := view.unit(id)) is not None else None
+
+        lines = [
+            {
                 "id": str(change.unit),
                 "root": root.path,
                 "path": change.path,
@@ -243,15 +250,9 @@ def changes(daemon: Daemon, root: RootRecord, params: messages.Changes) -> dict[
                 "change": change.change,
                 "from": change.origin or None,
             }
-            before = merged.pop(change.unit, None)
-            if before is not None and before["change"] == "added":
-                if change.change == "deleted":
-                    continue  # came and went in between
-                line["change"], line["from"] = "added", None
-            elif before is not None and before["change"] == "moved" and change.change in ("modified", "moved"):
-                line["change"], line["from"] = "moved", before["from"]
-            merged[change.unit] = line
-        answer = {"clock": clock, "reset": False, **cut(list(merged.values()), "units", begin, end, newest)}
+            for change in net_changes(found, newest, content_now)
+        ]
+        answer = {"clock": clock, "reset": False, **cut(lines, "units", begin, end, newest)}
         describer = Describer(view)
         for line in answer["units"]:
             unit = view.unit(int(line["id"])) if line["change"] != "deleted" else None

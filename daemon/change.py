@@ -118,7 +118,7 @@ class Change:
         self.advance()
 
     def advance(self) -> None:
-        """Do what is to be done next, if anything; called every second, and again after each step."""
+        """Do what is to be done next, if anything; called every few seconds, and again after each step."""
         indexer = self._daemon.indexer
         indexer.feeders.is_changing = self.is_under_way
         if self._is_busy or time.monotonic() < self._not_before:

@@ -21,11 +21,10 @@ from dataclasses import replace
 from typing import Any
 
 from codegraphd.daemon.graph.apply import Applier
-from codegraphd.daemon.graph.candidates import Candidates, decode_cause
+from codegraphd.daemon.graph.candidates import Candidates, decode_cause, name_of
 from codegraphd.daemon.graph.index import Index, Stage, embed_stage, recipe_inputs
 from codegraphd.daemon.graph.recipe import BASE_KINDS, quoted, recipe_of
 from codegraphd.daemon.graph.resolve import resolve
-from codegraphd.daemon.graph.resolve_rules import Memo
 from codegraphd.daemon.graph.work import CHANGED, IDLE, NEW, NOW, Edition, Outcome, ParsedFile, Settings, Work
 from codegraphd.store.records import Reason, Recipe, UnitRecord, UnitState
 
@@ -158,7 +157,6 @@ class _Step:
         self.editions = [edition for edition in editions if index.slot_of(edition.number) is not None]
         self.candidates = Candidates(index, settings)
         self.applier = Applier(index, self.candidates, outcome)
-        self._memo = Memo()
         self._units = self.applier.units
 
     # --- resolve ------------------------------------------------------------------------------------------------------
@@ -167,47 +165,49 @@ class _Step:
         """Files of this step first, whatever the time; then the list as long as there is time."""
         done = set()
         for file_id in first:
-            self._resolve_file(file_id)
+            self._resolve_file(file_id, b"")
             done.add(file_id)
         while True:
-            batch = [file_id for file_id, _ in self.index.queued(Stage.RESOLVE, 16) if file_id not in done]
+            batch = [entry for entry in self.index.queued(Stage.RESOLVE, 16) if entry[0] not in done]
             if not batch:
                 return
-            for file_id in batch:
-                self._resolve_file(file_id)
+            for file_id, payload in batch:
+                self._resolve_file(file_id, payload)
                 done.add(file_id)
                 if expired():
                     return
 
-    def _resolve_file(self, file_id: int) -> None:
+    def _resolve_file(self, file_id: int, payload: bytes) -> None:
+        """`payload`: what it is resolved again for; b"": it was read."""
         index = self.index
         index.dequeue(Stage.RESOLVE, file_id)
         file = index.file_by_id(file_id)
         if file is None:
             return
         self.outcome.n_resolved += 1
-        resolution = resolve(index, file.root, file, self._memo)
-        own_edit = file_id in self.applier.changed_files
-        priority = NOW if self.applier.changed_files.get(file_id) else CHANGED if own_edit else NEW
+        resolution = resolve(index, file.root, file)
+        level, cause, depth, priority = decode_cause(payload) if payload else ("content", file.path, 0, NEW)
+        if file_id in self.applier.changed_files:
+            priority = NOW if self.applier.changed_files[file_id] else CHANGED
         for unit_id in file.units:
             edges = resolution.edges.get(unit_id, ())
             bases = {e for e in index.edges_out(unit_id) if e.kind in BASE_KINDS} if self.settings.faces else set()
             if index.set_edges(unit_id, edges) and self.settings.faces:
-                level = "content" if own_edit else "symbol"
-                self.candidates.add(unit_id, level, file.path, 0 if own_edit else 1, priority)
+                self.candidates.add(unit_id, level, cause, depth, priority)
                 if bases != {e for e in edges if e.kind in BASE_KINDS}:
-                    self.candidates.bases_changed(unit_id, file.path)
+                    self.candidates.bases_changed(unit_id, cause)
             index.set_mentions(file.root, unit_id, resolution.mentions.get(unit_id, ()))
         index.set_waits(file.root, file_id, resolution.keys)
 
     # --- refresh ------------------------------------------------------------------------------------------------------
 
     def refresh(self, expired: Callable[[], bool]) -> None:
-        """Candidates of this step, nearest first; then the list. What the time does not allow goes onto the list."""
+        """Candidates of this step, nearest first; then the list. What the time does not allow goes onto the list, but
+        for the units that the step's own files changed: to write each down and read it again costs more than it."""
         ordered = self.candidates.take()
         n_cascaded = 0
         for n, (unit_id, (level, cause, depth, priority)) in enumerate(ordered):
-            if n and expired():
+            if n and depth and expired():
                 self.candidates.postpone(ordered[n:])
                 return
             if depth and self.refresh_unit(unit_id, level, cause, depth, self._capped(priority, n_cascaded)):
@@ -240,6 +240,8 @@ class _Step:
         is_new = is_known = False
         for edition in self.editions:
             state = index.state(unit_id, edition.number) or UnitState(None, None, None)
+            if state.recipe is None and edition.number == index.edition and level != "model":
+                level, cause, depth = "initial", name_of(unit), 0
             recipe = recipe_of(unit, quotes if edition.faces else None)
             if recipe != state.recipe:
                 state = UnitState(recipe, state.attached, Reason(level, cause, depth, index.clock))

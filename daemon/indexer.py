@@ -23,7 +23,9 @@ from typing import Any, Protocol, assert_never
 from codegraphd.daemon.embedding.feeders import Feeders
 from codegraphd.daemon.engine import Outcome, ParsedFile, Settings, Work, advance
 from codegraphd.daemon.graph.index import Index
+from codegraphd.daemon.own_texts import OwnTexts
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
+from codegraphd.daemon.search.stale import Lost
 from codegraphd.daemon.waiters import Barrier, Waiters
 from codegraphd.daemon.workset import RootWork, Sequences, skipped_module
 from codegraphd.store.env import Store
@@ -112,7 +114,9 @@ class Indexer:
         self.max_depth = 0
         self.problem: str | None = None  # why steps fail at present
         self.clock = 0
+        self._texts = OwnTexts(parsers, lambda run: self.post(Call(run)))
         self.feeders = make_feeders(self._render, self._submit)
+        self.lost = Lost(time.monotonic)
         self.on_tick: list[Callable[[float], None]] = []
         self._subscriber = subscriber
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
@@ -274,7 +278,9 @@ class Indexer:
         elif parsed.unchanged:
             root.touched[path] = stat
         else:
-            root.ready[path] = ParsedFile(path, stat, parsed.module or skipped_module(stat, parsed.skipped))
+            module = parsed.module or skipped_module(stat, parsed.skipped)
+            root.ready[path] = ParsedFile(path, stat, module)
+            self._texts.keep(path, module.digest, parsed.texts)
 
     def _advance(self, now: float) -> None:
         """Whatever can go on, goes on."""
@@ -345,8 +351,11 @@ class Indexer:
         outcome = future.result()
         now = time.monotonic()
         self.count(outcome)
+        self.lost.add(outcome.lost)
         self._more = outcome.more
         self.feeders.take(outcome, now)
+        if any(work.parsed for work in step.work):
+            self.feeders.files_read(now)
         for (root_id, path), sequence in step.sequences.items():
             if (root := self.roots.get(root_id)) is not None:
                 root.committed(path, sequence)
@@ -374,7 +383,4 @@ class Indexer:
         if root is None:
             done(None)
             return
-        urgent = self.feeders.pending(file.root) <= 64
-        self.parsers.render(
-            root.path, file.path, file.digest, lambda texts: self.post(Call(lambda: done(texts))), urgent
-        )
+        self._texts.render(root.path, file, done, urgent=self.feeders.pending(file.root) <= 64)

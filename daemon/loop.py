@@ -98,7 +98,7 @@ class Daemon:
             max_file_bytes=config.index.max_file_kb << 10,
             subscriber=_Subscriber(self),
         )
-        self.indexer.on_tick = [self.model.tick, self.parsers.tick, self._tick]
+        self.indexer.on_tick = [self._tick]
         self.workspaces = Workspaces(
             self.store, self.writer, self.indexer, self._make_watcher, os.path.join(paths.state, "workspaces.json")
         )
@@ -175,6 +175,7 @@ class Daemon:
         """Upkeep, on the indexer's thread."""
         if now >= self._next_tend:
             self._next_tend = now + TEND_PERIOD_S
+            self.model.tick(now)
             self._mind_memory()
             if (trouble := self.store.tend()) is not None:
                 self._restart(trouble)
@@ -270,10 +271,12 @@ class Daemon:
         if config.embedding != self.config.embedding:
             self.indexer.call(functools.partial(self.model.reconfigure, config))
         if config.index != self.config.index:
+            self.indexer.max_file_bytes = config.index.max_file_kb << 10
             self.workspaces.watcher.configure(
                 exclude_patterns=config.index.exclude,
                 max_file_kb=config.index.max_file_kb,
                 settle_ms=config.incremental.settle_ms,
+                language_of=wanted_language(config),
             )
         self.config = config
         self.store.cache_budget = cache_budget(config)

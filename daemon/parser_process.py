@@ -8,7 +8,7 @@ of one version only, so it is nothing but msgpack of tuples in the order of the 
               [id, "study", urgent, root, path, digest, language, start_byte, end_byte]
     answer    [0, "ready", process id]                      once, when the grammars are at hand
               [id, "start", stat, digest, language, cpu]    parsing of these bytes begins now; processor time so far
-              [id, "module", stat, module, seconds]         [id, "unchanged", stat]
+              [id, "module", stat, module, seconds, packed texts of an urgent request]   [id, "unchanged", stat]
               [id, "gone"]   [id, "skipped", stat or nil, reason]   [id, "raised", text]
               [id, "texts", texts or nil]   [id, "studied", map or nil]
 
@@ -157,6 +157,8 @@ class Analysis(Protocol):
 
     def render(self, path: str, source: bytes) -> tuple[str, ...]: ...
 
+    def parse_and_render(self, path: str, source: bytes) -> tuple[Module, tuple[str, ...]]: ...
+
 
 class Inbox:
     """Requests as they lie in the pipe: `next` takes the first urgent one, else the first one."""
@@ -193,7 +195,7 @@ class Inbox:
 
 def answer(request: tuple[Any, ...], analysis: Analysis, started: Callable[..., None]) -> tuple[Any, ...]:
     """Do one request. `started(id, "start", ...)` is called before any parsing."""
-    number, task, _urgent, root, path, *rest = request
+    number, task, urgent, root, path, *rest = request
     name = os.fsdecode(path)
     nothing = "studied" if task == "study" else "texts"
     try:
@@ -214,10 +216,18 @@ def answer(request: tuple[Any, ...], analysis: Analysis, started: Callable[..., 
             return (number, "texts", analysis.render(name, source))
         if task == "study":
             return (number, "studied", _study(source, *rest[1:]))
-        module = module_to_wire(analysis.parse(name, source))
+        module, texts = _parsed(analysis, name, source, urgent=urgent)
     except Exception as error:  # "never raises" is a promise; breaking it must cost one file only
         return (number, "raised", f"{type(error).__name__}: {error}"[:500])
-    return (number, "module", _stat(stat), module, time.perf_counter() - before)
+    return (number, "module", _stat(stat), module, time.perf_counter() - before, texts)
+
+
+def _parsed(analysis: Analysis, name: str, source: bytes, *, urgent: bool) -> tuple[tuple[Any, ...], bytes]:
+    """The module, and the own texts of an edit: they go to the model next, and need no second parse then."""
+    if not urgent:
+        return module_to_wire(analysis.parse(name, source)), b""
+    module, texts = analysis.parse_and_render(name, source)
+    return module_to_wire(module), pack(texts)
 
 
 def _study(source: bytes, language: str, start: int, end: int) -> dict[str, Any]:

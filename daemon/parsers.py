@@ -75,6 +75,7 @@ class Parsed:
     unchanged: bool = False
     gone: bool = False  # no regular file of that name (any more)
     skipped: str = ""  # "unreadable", "too large": there, but its bytes were not had
+    texts: bytes = b""  # packed own texts of the module's units, where the job was urgent
 
 
 @dataclass(slots=True, eq=False)
@@ -173,11 +174,6 @@ class Parsers:
         long. Somebody waits for it: it is urgent."""
         rest = (job.digest, job.language, job.start_byte, job.end_byte)
         self._submit((job.root_path, job.path), rest, done, kind="study", urgent=True)
-
-    def tick(self, now: float) -> None:  # noqa: ARG002 - the pool has its own clock and thread
-        """Look for overdue and idle children now. Not needed for correctness: the pool's own thread wakes for them."""
-        with self._lock:
-            self._changed.notify()
 
     def close(self) -> None:
         """End all children. Jobs that are not answered yet never will be."""
@@ -452,7 +448,7 @@ def _outcome(task: _Task, tag: str, rest: list[Any], started: _Start | None) -> 
         case "texts" | "studied":
             return rest[0]
         case "module":
-            return Parsed(task.name, Stat(*rest[0]), module_from_wire(rest[1]))
+            return Parsed(task.name, Stat(*rest[0]), module_from_wire(rest[1]), texts=rest[3])
         case "unchanged":
             return Parsed(task.name, Stat(*rest[0]), unchanged=True)
         case "gone":

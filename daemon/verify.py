@@ -1,8 +1,8 @@
 """Is the index what a fresh build would be? `verify` builds one in a store that is thrown away, and compares.
 
 Compared are files, units, definitions, edges, unresolved references and recipes, each under names that do not depend
-on ids, and that every attached vector is the cached one of its recipe. An empty list of differences is the promise
-that the whole incremental machinery makes.
+on ids; that every attached vector is the cached one of its recipe; and that the store agrees with itself
+(`store.check`). An empty list of differences is the promise that the whole incremental machinery makes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from codegraphd.daemon.settings import wanted_language
 from codegraphd.daemon.workset import skipped_module
 from codegraphd.daemon.workspace.scan import ScanSettings
 from codegraphd.daemon.workspace.tree import list_files
+from codegraphd.ipc.errors import UNAVAILABLE, RequestError
 from codegraphd.store.env import Store
 from codegraphd.store.records import FileRecord, RootRecord, Stat
 from codegraphd.store.snapshot import Snapshot
@@ -42,7 +43,10 @@ def verify(daemon: Daemon, root: RootRecord) -> dict[str, Any]:
     """The result of the method `verify`. Blocks while the root is parsed again; for a query thread."""
     edition = daemon.indexer.feeders.answering.edition
     settings = replace(daemon.indexer.settings, faces=edition.faces)
-    files = crawl(root, daemon)
+    try:
+        files = crawl(root, daemon)
+    except FileNotFoundError:
+        raise RequestError(UNAVAILABLE, f"{root.path} is missing: there is nothing to compare with") from None
     directory = tempfile.mkdtemp(prefix="verify-", dir=daemon.paths.state)
     try:
         store = Store.open(directory, volatile=True)
@@ -55,6 +59,7 @@ def verify(daemon: Daemon, root: RootRecord) -> dict[str, Any]:
                 for other in daemon.indexer.feeders.editions():
                     if other.model is not None:
                         differences += vector_differences(live, root.id, other, settings)
+                differences += live.check()
                 _, units, edges, _ = live.counts(root.id)
         finally:
             store.close()

@@ -9,11 +9,13 @@ for. `covered` has the last sequence number that what is ready reflects: a file 
 before it was read.
 
 Order: paths that are *urgent* (a person's edits) are taken first and need not wait for a crawl. Paths that went away
-are held back until nothing is left to be parsed, or for GONE_S, so that a moved file is seen as moved and not as gone.
+are held back until nothing is left to be parsed, or for GONE_S, so that a moved file is seen as moved and not as gone;
+and with them what is ready and bears the name of one of them: it may be that file, moved with edits.
 """
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -78,7 +80,7 @@ class RootWork:
 
     def to_parse(self, most_in_flight: int) -> list[str]:
         """Paths that may be handed to the parsers now: all urgent ones, of the rest as many as there is room."""
-        paths = [path for path in self.waiting if path in self.urgent]
+        paths = [path for path in self.waiting if path in self.urgent] if self.urgent else []
         room = most_in_flight - len(self.in_flight)
         if room > 0 and len(paths) < len(self.waiting):
             bulk = (path for path in self.waiting if path not in self.urgent)
@@ -114,7 +116,7 @@ class RootWork:
 
     def collect(self, now: float, *, urgent: bool) -> tuple[Work, Sequences] | None:
         """What is ready, for one step: of the urgent paths everything, else a slice. It is then the step's."""
-        parsed = self._take_ready(urgent=urgent)
+        parsed = self._take_ready(self._possibly_moved(now, urgent=urgent), urgent=urgent)
         touched = [(path, self.touched.pop(path)) for path in list(self.touched) if not urgent or path in self.urgent]
         leaving: defaultdict[bytes, list[str]] = defaultdict(list)
         if parsed:
@@ -132,11 +134,23 @@ class RootWork:
         sequences = {(self.id, path): self.covered.pop(path, 0) for path in paths}
         return Work(self.id, parsed, gone, touched, dict(leaving), self.anew, urgent), sequences
 
-    def _take_ready(self, *, urgent: bool) -> list[ParsedFile]:
+    def _possibly_moved(self, now: float, *, urgent: bool) -> frozenset[str]:
+        """What is ready and has to wait: for the step in which what it may have been is let go."""
+        if not self.gone or now - self.gone_since > GONE_S:
+            return frozenset()
+        names = {os.path.basename(path) for path in self.gone}
+        held = frozenset(path for path in self.ready if os.path.basename(path) in names)
+        if urgent:
+            is_early = any(path in self.waiting or path in self.in_flight for path in self.urgent)
+        else:
+            is_early = self.n_unparsed > 0 or len(held) < len(self.ready)
+        return held if is_early else frozenset()
+
+    def _take_ready(self, held: frozenset[str], *, urgent: bool) -> list[ParsedFile]:
         parsed: list[ParsedFile] = []
         n_units = 0
         for path in list(self.ready):
-            if urgent and path not in self.urgent:
+            if (urgent and path not in self.urgent) or path in held:
                 continue
             if not urgent and parsed and n_units + len(self.ready[path].module.units) > STEP_UNITS:
                 break

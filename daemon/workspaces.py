@@ -97,7 +97,7 @@ class Workspaces:
         self._remember()
         self.watcher.remove(root.id)
         self._indexer.call(lambda: self._indexer.forget_root(root.id))
-        self._drop(root.id)
+        self._drop(root.id, interactive=True)  # who watches it again right now gets another root, not this one
         self._tell_outer(root.path)
         return root
 
@@ -209,14 +209,14 @@ class Workspaces:
             if path.startswith(root.path + os.sep):
                 self.watcher.set_exclude(root.id, self.inner(root.path))
 
-    def _drop(self, root_id: int) -> None:
+    def _drop(self, root_id: int, *, interactive: bool = False) -> None:
         def dropped(future: Future[bool]) -> None:
             if future.exception() is not None:
                 log.error("the index of a workspace could not be dropped: %s", future.exception())
             elif not future.result():
                 self._drop(root_id)
 
-        self._writer.submit(lambda txn: txn.delete_root(root_id), interactive=False).add_done_callback(dropped)
+        self._writer.submit(lambda txn: txn.delete_root(root_id), interactive=interactive).add_done_callback(dropped)
 
     def _scanned(self, result: ScanResult) -> None:
         self._indexer.post(Scanned(result.root_id, result.changes, result.complete, result.missing))

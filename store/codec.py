@@ -280,10 +280,13 @@ def decode_state(raw: bytes) -> UnitState:
 
 
 def encode_changes(changes: Sequence[UnitChange]) -> list[tuple[Any, ...]]:
-    return [(c.change, c.root, c.unit, c.path, c.kind, c.qualname, c.ordinal, c.face, c.origin) for c in changes]
+    return [
+        (c.change, c.root, c.unit, c.path, c.kind, c.qualname, c.ordinal, c.face, c.origin, c.before) for c in changes
+    ]
 
 
 def decode_change(fields: tuple[Any, ...]) -> UnitChange:
+    """Of a line that was written before `before` was: nothing is known of what the unit was."""
     return UnitChange(*fields)
 
 

@@ -20,7 +20,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ import tantivy
 
 from codegraphd.store import seals
 from codegraphd.store.journal import Delta
-from codegraphd.store.overlay import AVERAGE, FIELDS, Overlay
+from codegraphd.store.overlay import AVERAGE, FIELDS, Entry, Overlay
 from codegraphd.store.records import KINDS, LANGUAGES, Where
 from codegraphd.store.snapshot import Snapshot
 from codegraphd.store.tables import text_of
@@ -43,6 +43,7 @@ _VERSION = 2
 _HEAP_BYTES = 20_000_000
 _REBUILD_UNITS = 5_000  # between two commits while everything is built again
 _EVERYWHERE = Where()
+_NOTHING: Final[Mapping[int, Entry]] = {}
 
 Snapshots = Callable[[], AbstractContextManager[Snapshot]]
 
@@ -138,10 +139,13 @@ class WordIndex:
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
-    def query(self, terms: Sequence[str], k: int, where: Where = _EVERYWHERE) -> list[tuple[int, float]]:
+    def query(
+        self, terms: Sequence[str], k: int, where: Where = _EVERYWHERE, beside: Mapping[int, Entry] = _NOTHING
+    ) -> list[tuple[int, float]]:
         """The best `k` units that hold any of the words: (unit id, score > 0), best first.
 
-        `terms` are words as `Words` has them. Scores are comparable inside of one answer.
+        `terms` are words as `Words` has them. Scores are comparable inside of one answer. `beside`: units that are
+        not indexed and are to be found as if they were.
         """
         words = list(dict.fromkeys(text_for(term) for term in terms if term))
         if not words or k <= 0:
@@ -149,7 +153,10 @@ class WordIndex:
         with self._lock:
             searcher = self._searcher
             hidden = self._overlay.ids()
-            found = self._overlay.score(words, where, self._statistics_of(searcher, words))
+            statistics = self._statistics_of(searcher, words)
+            found = self._overlay.score(words, where, statistics)
+        if beside:
+            found += Overlay(beside).score(words, where, statistics)
         if searcher is not None:
             try:
                 found += self._search(searcher, words, k, where, hidden)

@@ -48,10 +48,12 @@ class Entry:
 class Overlay:
     """Not thread-safe: `store.lexical` holds its lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, entries: Mapping[int, Entry] | None = None) -> None:
         self._entries: dict[int, Entry] = {}
         self._texts: dict[int, str] = {}  # all words of a unit, for a first look
         self._counts: dict[int, _Counts] = {}  # of the units that a question met
+        for id_, entry in (entries or {}).items():
+            self.put(id_, entry)
 
     def __len__(self) -> int:
         return len(self._entries)

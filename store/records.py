@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import Any
 
 LANGUAGES = ("rust", "python", "javascript", "typescript", "java", "go", "c", "cpp", "csharp", "markdown", "text")
 
@@ -49,6 +50,7 @@ class Flag(IntFlag):
     ABSTRACT = 16
     DECLARATION = 32  # no body here: a prototype, an abstract method, an overload
     GENERATED = 64
+    STALE = 128  # in answers only: its source does not parse at present
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,8 @@ class UnitState:
 
 @dataclass(frozen=True, slots=True)
 class UnitChange:
-    """One line of the journal and of `changes`. For "moved", `origin` is the former path and qualified name."""
+    """One line of the journal. For "moved", `origin` is the former path and qualified name; for "moved" and "modified",
+    `before` is the `content` of the unit as it was."""
 
     change: str  # added, modified, deleted, moved
     root: int
@@ -259,6 +262,17 @@ class UnitChange:
     ordinal: int
     face: bool  # its face changed
     origin: str = ""
+    before: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class LostUnit:
+    """A unit that went with a syntax error in its file, as it was: it answers a while longer."""
+
+    unit: UnitRecord
+    words: Words
+    vector: Any  # float32[dim] | None
+    edition: int  # that the vector is of
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from codegraphd.store.tables import (
 
 _FILES, _UNITS, _EDGES, _ATTACHED = range(4)  # _ATTACHED of slot 0, behind it of slot 1
 _SLICE = 500  # units that one call of delete_root drops at most
+_KNOWN = 4_000  # units held decoded at once: some 4 MB
 _NEXT_ID = b"next id"
 
 
@@ -59,6 +60,7 @@ class Transaction(Snapshot):
         self._counts: dict[int, list[int]] = {}
         self._stages: dict[int, int] = {}
         self._next_id = 0
+        self._known: dict[int, UnitRecord] = {}  # units that were read or put: a step asks for each a few times
         self._reindex: set[int] = set()  # units whose words must go to the index again, read at the end
         self._used: list[bytes] = []  # names of cached vectors that were read
 
@@ -142,7 +144,7 @@ class Transaction(Snapshot):
         self._put(self._t.files, key, raw)
         self._put(self._t.paths, text_key(file.root, file.path), codec.encode_path(file))
 
-    def delete_file(self, file: FileRecord) -> set[bytes]:
+    def delete_file(self, file: FileRecord) -> set[tuple[bytes, int]]:
         """Drop the file with its facts, waits, defines and queue entries, not its units. Returns as `set_defines`."""
         key = U64.pack(file.id)
         before = self._txn.get(key, db=self._t.files)
@@ -167,8 +169,8 @@ class Transaction(Snapshot):
     def put_facts(self, file_id: int, facts: Facts) -> None:
         self._put(self._t.facts, U64.pack(file_id), codec.encode_facts(facts))
 
-    def set_defines(self, root: int, file_id: int, pairs: Iterable[tuple[bytes, int]]) -> set[bytes]:
-        """Replace what a file defines. Returns the keys whose definitions changed."""
+    def set_defines(self, root: int, file_id: int, pairs: Iterable[tuple[bytes, int]]) -> set[tuple[bytes, int]]:
+        """Replace what a file defines. Returns the pairs that came or went."""
         row, table = U64.pack(file_id), self._t.defines
         before_raw = self._txn.get(row, db=self._t.defined)
         before = set(codec.decode_pairs(before_raw)) if before_raw is not None else set()
@@ -183,7 +185,7 @@ class Transaction(Snapshot):
         for key, id_ in sorted(after - before):
             self._txn.put(digest_key(root, key), id_.to_bytes(8, "big") + tail, db=table)
         self._replace(self._t.defined, row, codec.encode_pairs(root, sorted(after)) if after else None)
-        return {key for key, _ in before ^ after}
+        return before ^ after
 
     def set_waits(self, root: int, file_id: int, keys: Iterable[bytes]) -> None:
         """Replace the keys that a file's resolution tried."""
@@ -203,6 +205,17 @@ class Transaction(Snapshot):
 
     # --- units -------------------------------------------------------------------------------------------------------
 
+    def unit(self, id: int) -> UnitRecord | None:
+        unit = self._known.get(id)
+        if unit is None and (unit := super().unit(id)) is not None:
+            self._know(unit)
+        return unit
+
+    def _know(self, unit: UnitRecord) -> None:
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[unit.id] = unit
+
     def put_unit(self, unit: UnitRecord) -> None:
         """Put or replace the unit of this id."""
         key, raw = U64.pack(unit.id), codec.encode_unit(unit)
@@ -211,6 +224,7 @@ class Transaction(Snapshot):
             return
         head = codec.unit_head(raw)
         self._put(self._t.units, key, raw)
+        self._know(unit)
         if before is None:
             self.delta.deleted.discard(unit.id)
             self._count(unit.root, _UNITS, 1)
@@ -253,6 +267,7 @@ class Transaction(Snapshot):
         self._dequeue_all(id)
         self._count(head.root, _UNITS, -1)
         self._reindex.discard(id)
+        self._known.pop(id, None)
         self.delta.words.pop(id, None)
         self.delta.vectors.pop(id, None)
         self.delta.coming.pop(id, None)

@@ -42,6 +42,11 @@ def render(path: str, source: bytes) -> tuple[str, ...]:
     return _analyse(path, source)[1]
 
 
+def parse_and_render(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
+    """Both, at the cost of one of them."""
+    return _analyse(path, source)
+
+
 def _analyse(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
     language = language_of(path, source[:256].partition(b"\n")[0]) or "text"
     found = Reading()

@@ -194,7 +194,8 @@ def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
 
 
 def n_errors(root: tree_sitter.Node) -> int:
-    """Syntax errors in the tree: nodes that are errors or missing, not those within an error."""
+    """Syntax errors in the tree: nodes that are errors or missing. Those within an error count too: one around the
+    whole file is a worse reading than five small ones."""
     if not root.has_error:
         return 0
     count = 0
@@ -203,7 +204,7 @@ def n_errors(root: tree_sitter.Node) -> int:
         node = stack.pop()
         if node.is_error or node.is_missing:
             count += 1
-        elif node.has_error:
+        if node.has_error:
             stack.extend(node.children)
     return max(count, 1)
 

@@ -93,7 +93,8 @@ class Feeder:
         self._forming: _Forming | None = None
         self._sent: dict[int, _Sent] = {}
         self._deferred: list[tuple[float, int]] = []  # (when, unit): in flight in the backlog, to be put back then
-        self._tries: dict[int, int] = {}
+        self._tries: dict[int, int] = {}  # of units whose text could not be had
+        self._given_up: set[int] = set()  # of those: until files are read again
         self._quiet_until = 0.0
 
     @property
@@ -125,6 +126,20 @@ class Feeder:
             self._deferred = [(when, unit) for when, unit in self._deferred if when > now]
             self.backlog.put_back(due)
         self.pump(now)
+
+    def files_read(self, now: float) -> None:
+        """Files were read again: texts that could not be had, since their files had moved on, may be there now."""
+        if not self._tries and not self._given_up:
+            return
+        due = [unit for _, unit in self._deferred if unit in self._tries]
+        self._deferred = [(when, unit) for when, unit in self._deferred if unit not in self._tries]
+        given_up, self._given_up = self._given_up, set()
+        self._tries.clear()
+        self.backlog.put_back(due)
+        with self._snapshot() as view:
+            for unit_id in given_up:
+                if (unit := view.unit(unit_id)) is not None:
+                    self.backlog.add(unit_id, unit.root, CHANGED, now)
 
     def pump(self, now: float) -> None:
         """Form and send batches while there is room. While `edits_only` is set the bulk waits."""
@@ -251,8 +266,9 @@ class Feeder:
 
     def _defer(self, unit_id: int, now: float) -> None:
         tries = self._tries.get(unit_id, 0) + 1
-        if tries >= TRIES:  # its file's next parse queues it again; the durable list keeps it over a restart
+        if tries >= TRIES:  # until files are read again; the durable list keeps it over a restart
             self._tries.pop(unit_id, None)
+            self._given_up.add(unit_id)
             self.backlog.finish([unit_id])
             log.info("unit %d: its text could not be rendered from its file; waiting for the next change", unit_id)
             return

@@ -57,6 +57,10 @@ class Feeders:
         for feeder in self.all():
             feeder.tick(now)
 
+    def files_read(self, now: float) -> None:
+        for feeder in self.all():
+            feeder.files_read(now)
+
     def pump(self, now: float, *, edits_only: bool) -> None:
         for feeder in self.all():
             feeder.edits_only = edits_only or (feeder is self.answering and self.coming is not None)

@@ -148,7 +148,7 @@ class Embedder:
         return future
 
     def tick(self, now: float) -> None:  # noqa: ARG002 the thread keeps its own time; the loop's beat only wakes it
-        """Let it look after the process: idleness, silence, memory. Called every second or so."""
+        """Let it look after the process: idleness, silence, memory. Called every few seconds."""
         self._events.put(Tick(self._rss()))
 
     def statistics(self) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from codegraphd.daemon.graph.candidates import Candidates, name_of
-from codegraphd.daemon.graph.diff import Fresh, match_units, pair_moves
+from codegraphd.daemon.graph.candidates import Candidates, encode_cause, name_of
+from codegraphd.daemon.graph.diff import Fresh, content_of, match_units, pair_edited, pair_moves
 from codegraphd.daemon.graph.index import Index, Stage
+from codegraphd.daemon.graph.keys import Pair, ids_of
+from codegraphd.daemon.graph.projects import is_project
 from codegraphd.daemon.graph.resolve import definitions
 from codegraphd.daemon.graph.work import CHANGED, NEW, NOW, Outcome, ParsedFile, Work
-from codegraphd.store.records import Facts, FileRecord, Module, UnitChange, UnitRecord
+from codegraphd.store.records import Facts, FileRecord, LostUnit, Module, UnitChange, UnitRecord
 
 
 class Applier:
@@ -24,10 +26,13 @@ class Applier:
         self.index, self.candidates, self.outcome = index, candidates, outcome
         self.units: dict[int, UnitRecord | None] = {}  # what it wrote and deleted: need not be read again in this step
         self.changed_files: dict[int, bool] = {}  # file id -> urgent
+        self._deleted: dict[int, str] = {}  # unit id -> its name as a cause
 
     def apply(self, work: Work) -> list[int]:
         """-> ids of the files whose references are to be resolved first."""
         index, outcome = self.index, self.outcome
+        if index.root(work.root) is None:
+            return []  # dropped since the work was handed over
         for path, stat in work.touched:
             if (file := index.file(work.root, path)) is not None:
                 index.put_file(replace(file, stat=stat))
@@ -43,16 +48,21 @@ class Applier:
             for i, unit in enumerate(plan.parsed.module.units)
             if i not in plan.known
         ]
+        pairs = pair_moves(gone, fresh)
+        pairs += self._moved_with_edits(plans, {file.id for file in leaving}, gone, fresh, pairs)
         moved: set[int] = set()
-        for record, item in pair_moves(gone, fresh):
+        for record, item in pairs:
             plans[item.file].known[item.index] = record
             moved.add(record.id)
         urgent = NOW if work.urgent else NEW
+        broken = {plan.file_id for plan in plans if plan.parsed.module.errors}
         for record in gone:
             if record.id not in moved:
+                if record.file in broken and (words := index.words(record.id)) is not None:
+                    outcome.lost.append(LostUnit(record, words, index.attached(record.id), index.edition))
                 self._delete(record)
         for file in leaving:
-            self._touch(work.root, index.delete_file(file))
+            self._touch(file, index.delete_file(file))
             outcome.files += 1
         for plan in plans:
             self._write(work, plan, urgent)
@@ -66,7 +76,7 @@ class Applier:
                 former = index.file(work.root, origin)
                 if former is not None and former.digest == module.digest and len(former.units) == len(module.units):
                     known = dict(enumerate(index.units_of(former)))
-                    self._touch(work.root, index.delete_file(former))
+                    self._touch(former, index.delete_file(former))
                     return _Plan(parsed, former.id, known, [], is_new=True)
             return _Plan(parsed, index.new_id(), {}, [], is_new=True)
         if file.digest == module.digest and file.skipped == module.skipped and module.digest and not work.anew:
@@ -75,6 +85,22 @@ class Applier:
             return None
         known, gone = match_units(index.units_of(file), module.units)
         return _Plan(parsed, file.id, known, gone, is_new=False)
+
+    @staticmethod
+    def _moved_with_edits(
+        plans: list[_Plan],
+        leaving: set[int],
+        gone: list[UnitRecord],
+        fresh: list[Fresh],
+        moved: list[tuple[UnitRecord, Fresh]],
+    ) -> list[tuple[UnitRecord, Fresh]]:
+        known, taken = {record.id for record, _ in moved}, {(item.file, item.index) for _, item in moved}
+        return pair_edited(
+            [record for record in gone if record.file in leaving and record.id not in known],
+            [item for item in fresh if plans[item.file].is_new and (item.file, item.index) not in taken],
+            moved,
+            [plan.parsed.path for plan in plans],
+        )
 
     def _write(self, work: Work, plan: _Plan, priority: int) -> None:
         index, module, path = self.index, plan.parsed.module, plan.parsed.path
@@ -86,20 +112,15 @@ class Applier:
             record = UnitRecord(ids[i], work.root, plan.file_id, path, module.language, parent, unit)
             records.append(record)
             self._write_unit(record, plan.known.get(i), module, i, priority, changes)
-        index.put_file(
-            FileRecord(
-                plan.file_id, work.root, path, module.language, plan.parsed.stat, module.digest, module.lines,
-                module.skipped, module.errors, tuple(ids),
-            )
+        file = FileRecord(
+            plan.file_id, work.root, path, module.language, plan.parsed.stat, module.digest, module.lines,
+            module.skipped, module.errors, tuple(ids),
         )  # fmt: skip
+        index.put_file(file)
         facts = Facts(module.package, module.references, module.bindings)
         index.put_facts(plan.file_id, facts)
-        self._touch(
-            work.root,
-            index.set_defines(
-                work.root, plan.file_id, definitions(path, plan.file_id, facts, records, module.language)
-            ),
-        )
+        defined = definitions(path, plan.file_id, facts, records, module.language)
+        self._touch(file, index.set_defines(work.root, plan.file_id, defined))
         index.enqueue(Stage.RESOLVE, plan.file_id)
         self.changed_files[plan.file_id] = work.urgent
         self.outcome.files += 1
@@ -131,9 +152,9 @@ class Applier:
             return
         face = old.unit.face != record.unit.face
         if old.path != record.path or old.unit.qualname != record.unit.qualname:
-            changes.append(_change("moved", record, face=face, origin=f"{old.path}:{old.unit.qualname}"))
+            changes.append(_change("moved", record, face=face, old=old))
         elif face or old.unit.own != record.unit.own:
-            changes.append(_change("modified", record, face=face))
+            changes.append(_change("modified", record, face=face, old=old))
         if old.unit.own != record.unit.own:
             self.candidates.add(record.id, "content", name_of(record), 0, min(priority, CHANGED))
         if face:
@@ -148,17 +169,34 @@ class Applier:
     def _delete(self, record: UnitRecord) -> None:
         # Those that referred to it are resolved again by the keys that it defined.
         self.candidates.deleted(record)
+        self._deleted[record.id] = name_of(record)
         self.index.delete_unit(record.id)
         self.units[record.id] = None
         self.outcome.gone.append(record.id)
         self.outcome.changes += 1
         self.index.journal([_change("deleted", record, face=True)])
 
-    def _touch(self, root: int, keys: set[bytes]) -> None:
-        """Keys that gained or lost a definition: whoever tried them is resolved again."""
-        for key in keys:
-            for file_id in self.index.waiting(root, key):
-                self.index.enqueue(Stage.RESOLVE, file_id)
+    def _touch(self, file: FileRecord, pairs: set[Pair]) -> None:
+        """Keys of a file that gained or lost a definition: whoever tried them is resolved again."""
+        index, root = self.index, file.root
+        values: dict[bytes, list[int]] = {}
+        for key, value in pairs:
+            values.setdefault(key, []).append(value)
+        for key, changed in values.items():
+            if waiting := index.waiting(root, key):
+                level = "project" if is_project(file.path) else "symbol"
+                payload = encode_cause((level, self._name_of(key, changed, file), 1, NEW))
+                for file_id in waiting:
+                    index.enqueue(Stage.RESOLVE, file_id, payload)
+
+    def _name_of(self, key: bytes, changed: list[int], file: FileRecord) -> str:
+        """What came, went or changed under a key: a unit, where it is one, else its file."""
+        for id_ in (*ids_of(sorted(changed)), *ids_of(self.index.lookup(file.root, key))):
+            if id_ in self._deleted:
+                return self._deleted[id_]
+            if (unit := self.units.get(id_) or self.index.unit(id_)) is not None:
+                return name_of(unit)
+        return file.path
 
 
 @dataclass(slots=True)
@@ -170,6 +208,8 @@ class _Plan:
     is_new: bool
 
 
-def _change(change: str, record: UnitRecord, *, face: bool, origin: str = "") -> UnitChange:
+def _change(change: str, record: UnitRecord, *, face: bool, old: UnitRecord | None = None) -> UnitChange:
     u = record.unit
-    return UnitChange(change, record.root, record.id, record.path, u.kind, u.qualname, u.ordinal, face, origin)
+    origin = name_of(old) if old is not None and change == "moved" else ""
+    before = content_of(old) if old is not None else b""
+    return UnitChange(change, record.root, record.id, record.path, u.kind, u.qualname, u.ordinal, face, origin, before)

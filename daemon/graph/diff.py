@@ -2,16 +2,20 @@
 
 A unit keeps its id, and with it its vector and its history, when it is still the same unit. Inside one file that is
 decided by qualified name and signature, then by qualified name and text, then by order among equals; what is left on
-both sides is paired by equal text or equal body: renamed, or moved. Across the files of one step only the latter holds.
+both sides is paired by equal text or equal body: renamed, or moved. Across the files of one step only the latter holds,
+and then, between a file that went and one that came in its place, the names again: it was moved with edits.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import os
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from codegraphd.store.records import Unit, UnitRecord
+from codegraphd.store.records import Unit, UnitChange, UnitRecord, digest
+
+Rule = Callable[[Unit], Hashable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +27,10 @@ class Fresh:
     unit: Unit
 
 
-def match_units(old: Sequence[UnitRecord], new: Sequence[Unit]) -> tuple[dict[int, UnitRecord], list[UnitRecord]]:
-    """Which old unit each new one is.
+def match_units(
+    old: Sequence[UnitRecord], new: Sequence[Unit], rules: Sequence[Rule] | None = None
+) -> tuple[dict[int, UnitRecord], list[UnitRecord]]:
+    """Which old unit each new one is. `rules`: in order; by default those for one file before and after an edit.
 
     -> (index in `new` -> old record, old records that nothing matches, in their order).
     """
@@ -33,7 +39,7 @@ def match_units(old: Sequence[UnitRecord], new: Sequence[Unit]) -> tuple[dict[in
     left_new = list(range(len(new)))
     if len(old) == len(new) and all(_place(o.unit) == _place(n) for o, n in zip(old, new, strict=True)):
         return dict(enumerate(old)), []  # the common case: an edit inside of units
-    for rule in _RULES:
+    for rule in _RULES if rules is None else rules:
         pool: defaultdict[Hashable, list[UnitRecord]] = defaultdict(list)
         for record in reversed(left_old):
             pool[rule(record.unit)].append(record)
@@ -79,6 +85,83 @@ def pair_moves(gone: Iterable[UnitRecord], fresh: Iterable[Fresh]) -> list[tuple
     return pairs
 
 
+def pair_edited(
+    gone: Iterable[UnitRecord], fresh: Iterable[Fresh], moved: Iterable[tuple[UnitRecord, Fresh]], paths: Sequence[str]
+) -> list[tuple[UnitRecord, Fresh]]:
+    """Units of files that were moved with edits, by name. `gone` are of files that are gone, `fresh` of files that are
+    new, both without those that were `moved` unchanged; `paths` are those of the new files, by `Fresh.file`.
+
+    A new file is the one that most of its units moved from; without any, the only one of its name that went.
+    """
+    votes = Counter((record.file, item.file) for record, item in moved)
+    left: defaultdict[int, list[UnitRecord]] = defaultdict(list)
+    for record in gone:
+        left[record.file].append(record)
+    named: defaultdict[str, list[int]] = defaultdict(list)
+    for file, records in left.items():
+        named[os.path.basename(records[0].path)].append(file)
+    came: defaultdict[int, list[Fresh]] = defaultdict(list)
+    for item in fresh:
+        came[item.file].append(item)
+    heirs = Counter(os.path.basename(paths[file]) for file in came)
+    origins = {file: old for (old, file), _ in reversed(votes.most_common())}
+    pairs: list[tuple[UnitRecord, Fresh]] = []
+    for file, items in came.items():
+        name = os.path.basename(paths[file])
+        namesakes = named[name] if heirs[name] == 1 and len(named[name]) == 1 else []
+        origin = origins.get(file, *namesakes[:1] or [0])
+        records = left.pop(origin, [])
+        found, _ = match_units(records, [item.unit for item in items], _NAMED)
+        pairs += [(record, items[index]) for index, record in found.items()]
+    return pairs
+
+
+def content_of(record: UnitRecord) -> bytes:
+    """What a unit says, whatever its place: equal where nothing that counts was modified."""
+    return digest(record.unit.own, record.unit.face)
+
+
+def net_changes(
+    lines: Iterable[tuple[int, UnitChange]], until: int, present: Callable[[int], bytes | None]
+) -> list[UnitChange]:
+    """What has become of each unit, from the journal's lines after some clock up to the clock `until`, oldest first.
+
+    Lines after `until` say what a unit was then; `present` gives the content of those without: None for one that is
+    gone. A unit that is as it was, at its place, is left out. `origin`: its place at the earlier clock, if another.
+    """
+    first: dict[int, UnitChange] = {}
+    last: dict[int, UnitChange] = {}
+    place: dict[int, str] = {}  # at the earlier clock
+    after: dict[int, bytes] = {}  # content at `until`
+    for at, line in lines:
+        if at > until:
+            after.setdefault(line.unit, line.before)
+            continue
+        first.setdefault(line.unit, line)
+        place.setdefault(line.unit, line.origin or f"{line.path}:{line.qualname}")
+        last.pop(line.unit, None)
+        last[line.unit] = line
+    found = []
+    for unit, line in last.items():
+        was = first[unit]
+        origin = place[unit] if was.change != "added" and place[unit] != f"{line.path}:{line.qualname}" else ""
+        if line.change == "deleted":
+            if was.change == "added":
+                continue  # came and went in between
+            change = "deleted"
+        elif was.change == "added":
+            change = "added"
+        elif origin:
+            change = "moved"
+        else:
+            content = after[unit] if unit in after else present(unit)
+            if was.before and was.before == content:
+                continue  # what was done to it was undone
+            change = "modified"
+        found.append(replace(line, change=change, origin=origin))
+    return found
+
+
 def _place(unit: Unit) -> Hashable:
     return (unit.kind, unit.qualname, unit.ordinal, unit.signature)
 
@@ -95,7 +178,11 @@ def _body(unit: Unit) -> Hashable:
     return (unit.kind, unit.body)
 
 
-_RULES: tuple[Callable[[Unit], Hashable], ...] = (
+_NAMED: tuple[Rule, ...] = (
+    lambda u: (u.kind, u.qualname, u.signature),
+    lambda u: (u.kind, u.qualname),
+)
+_RULES: tuple[Rule, ...] = (
     lambda u: (u.kind, u.qualname, u.signature, u.own),
     lambda u: (u.kind, u.qualname, u.signature),
     lambda u: (u.kind, u.qualname, u.own),

@@ -70,6 +70,15 @@ def local_name(binding: Binding) -> str:
     return binding.local.partition(".")[0] if binding.local != "." else "*"
 
 
+def imports_by_name(bindings: Iterable[Binding]) -> dict[str, list[Binding]]:
+    """What the imports at the top of a file bring in, under the name by which it is found."""
+    found: dict[str, list[Binding]] = {}
+    for binding in bindings:
+        if binding.source == -1 and (local := local_name(binding)):
+            found.setdefault(local, []).append(binding)
+    return found
+
+
 def ids_of(values: Sequence[int]) -> tuple[int, ...]:
     """The ids among the values of a key. Values come in ascending order, so facts stand behind."""
     if not values or values[-1] < FACT_MIN:

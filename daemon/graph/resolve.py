@@ -25,8 +25,8 @@ from codegraphd.daemon.graph.keys import (
     Pair,
     class_fact,
     fact,
+    imports_by_name,
     key,
-    local_name,
     names_fact,
     open_units,
 )
@@ -95,11 +95,7 @@ def definitions(
             pairs.add((name, record.id))
             if record.id in opened:
                 pairs.add((name, class_fact(record, facts.package)))
-    imports: dict[str, list[Binding]] = {}
-    for binding in facts.bindings:
-        if binding.source == -1 and (local := local_name(binding)):
-            imports.setdefault(local, []).append(binding)
-    for local, bindings in imports.items():
+    for local, bindings in imports_by_name(facts.bindings).items():
         pairs.add((key(f"n\0{path}\0{local}"), names_fact(file_id, bindings)))
     return sorted(pairs)
 

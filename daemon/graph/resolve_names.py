@@ -18,8 +18,10 @@ from codegraphd.daemon.graph.keys import (
     NAMELESS_KINDS,
     NAMES,
     ids_of,
+    imports_by_name,
     key,
     local_name,
+    names_fact,
     open_units,
     tag_of,
 )
@@ -34,6 +36,7 @@ _TYPE_HEAD = re.compile(r"[^\W\d][\w$]*(?:(?:\.|::)[^\W\d][\w$]*)*|\$[\w$]*")
 _SELVES = frozenset({"self", "this", "cls", "Self"})
 _SUPERS = frozenset({"super", "base", "parent"})
 _SPACES = frozenset({"module", "namespace"})
+_HOLDERS = CLASS_KINDS | {"constant"}  # what a method may be a member of
 
 
 class Entry(NamedTuple):
@@ -67,8 +70,10 @@ class Names:
                 continue
             above = self.units[unit.parent].unit if unit.parent >= 0 else None
             parent = -1 if above is None or above.kind == "file" else unit.parent
-            # A method that is written outside of its class (Go, C++, `A.prototype.f`) is none of the names beside it.
-            if unit.qualname == (f"{above.qualname}.{unit.name}" if parent >= 0 and above else unit.name):
+            # A method that is written outside of its class (Go, C++, `A.prototype.f`) is none of the names beside it,
+            # nor is one of an object that bears no name (`return { f() {} }`).
+            is_beside = unit.kind != "method" or (parent >= 0 and above is not None and above.kind in _HOLDERS)
+            if is_beside and unit.qualname == (f"{above.qualname}.{unit.name}" if parent >= 0 and above else unit.name):
                 self.children.setdefault((parent, unit.name), []).append(i)
             self._qualified.setdefault(unit.qualname, []).append(record)
         self.bindings: dict[tuple[int, str], tuple[Binding, ...]] = {}  # (index of unit or -1, local) -> bindings
@@ -141,16 +146,23 @@ class Names:
         bindings = ()
         for value in values:
             if tag_of(value) == NAMES:
-                bindings += self._foreign_bindings(path, name, value)
+                bindings += self._foreign_bindings(path, value)
         return Entry(ids_of(values), bindings, any(tag_of(value) == CLASS for value in values))
 
-    def _foreign_bindings(self, path: str, local: str, value: int) -> tuple[Binding, ...]:
+    def _foreign_bindings(self, path: str, value: int) -> tuple[Binding, ...]:
+        """The bindings that a NAMES fact of the file covers. All names of the file are noted at once: reading a file's
+        facts again for each of its names was 40% of resolving a large project."""
         known = self.memo.bindings.get(value)
         if known is None:
-            facts = self._facts_at(path)
-            top = [] if facts is None else [b for b in facts.bindings if b.source == -1]
-            known = tuple([b for b in top if local_name(b) == local])
-            self.memo.put(value, known)
+            ids = self._ids_at(path)
+            facts = self.view.facts(ids[0]) if ids else None
+            found = {
+                names_fact(ids[0], bindings): tuple(bindings)
+                for bindings in (imports_by_name(facts.bindings).values() if facts else ())
+            }
+            for one, bindings in found.items():
+                self.memo.put(one, bindings)
+            known = found.get(value, ())
         return known
 
     def covered(self, path: str, text: str, keep: Callable[[Binding], bool]) -> tuple[Binding, ...]:
@@ -190,8 +202,11 @@ class Names:
 
     def _facts_at(self, path: str) -> Facts | None:
         """A file's facts, where a recorded key has the fact that covers what is read of them: not recorded again."""
-        ids = ids_of(self.view.lookup(self.root, key(f"p\0{path}")))
+        ids = self._ids_at(path)
         return self.view.facts(ids[0]) if ids else None
+
+    def _ids_at(self, path: str) -> tuple[int, ...]:
+        return ids_of(self.view.lookup(self.root, key(f"p\0{path}")))
 
     # --- names at the top of a file -----------------------------------------------------------------------------------
 
@@ -229,7 +244,7 @@ class Names:
             target = self.rules.implicit(self, path, self.package_of(path), name)
             if target.units or target.modules:
                 return target
-        for binding in self.entry(path, "*").bindings:
+        for binding in self.entry(path, "*").bindings if self.rules.is_starred(name) else ():
             target = self._through(self.follow(path, binding), name, seen)
             if target.units or target.modules:
                 return target
@@ -360,7 +375,8 @@ class Names:
         while at != -1:
             unit = self.units[at].unit
             is_class = unit.kind in CLASS_KINDS
-            is_open = not is_class or self.rules.class_scope or first or unit.kind in _SPACES
+            # What an object literal contains is no name in its functions; what a class contains, in some languages.
+            is_open = self.rules.class_scope or first or unit.kind in _SPACES or not (is_class or unit.kind == "constant")
             target = self._own((at, name)) if is_open and (at, name) in self.children else NOTHING
             if not target.units and self.rules.class_scope:
                 record = self.units[at]
@@ -383,10 +399,10 @@ class Names:
         return Target(tuple([r.id for r in records]), (), any(r.id in self._open for r in records))
 
     def enclosing_class(self, source: int) -> int:
-        """Index of the class around a place, itself included; -1: none."""
+        """Index of the class around a place, itself included, or of the object that has a name; -1: none."""
         while source != -1:
             unit = self.units[source].unit
-            if unit.kind in CLASS_KINDS - _SPACES:
+            if unit.kind in _HOLDERS - _SPACES:
                 return source
             source = unit.parent
         return -1

@@ -95,6 +95,8 @@ class PythonRules(Rules):
         """`from handle import member`, written in the file at `path`."""
         if handle == path:  # `from . import x` inside of the package's own __init__: a module beside it
             return self._submodule(names, handle, member)
+        if (below := self._plain_submodule(names, handle, member)).modules:
+            return below
         target = names.top(handle, member, importing=True)
         if target.units or target.modules:
             return target
@@ -106,11 +108,25 @@ class PythonRules(Rules):
             dotted = f"{module[1:]}.{name}"
             handle = self._module(names, names.path, dotted)
             return Target(modules=(handle or NAMESPACE + dotted,))
+        if (below := self._plain_submodule(names, module, name)).modules:
+            return below
         target = names.search(module, name, importing=True, seen=seen)
         if target.units or target.modules:
             return target
         below = self._submodule(names, module, name)
         return below if below.modules else target
+
+    def is_starred(self, name: str) -> bool:
+        return not name.startswith("_")  # less what `__all__` lists
+
+    def _plain_submodule(self, names: Names, package: str, name: str) -> Target:
+        """The package's module of that name, where the package itself neither defines nor imports the name and takes
+        no star from that very module (`from .add import *` makes `add` the function): found without a search through
+        all stars of the package, which may be thousands."""
+        own = names.entry(package, name)
+        below = NOTHING if own.units or own.bindings else self._submodule(names, package, name)
+        stars = names.entry(package, "*").bindings if below.modules else ()
+        return NOTHING if any(names.follow(package, star).modules == below.modules for star in stars) else below
 
     def _submodule(self, names: Names, module: str, name: str) -> Target:
         if not module.endswith(("/__init__.py", "/__init__.pyi")) and module not in {"__init__.py", "__init__.pyi"}:

@@ -93,6 +93,10 @@ class Rules:
         """What is visible at the top of a file without an import: same package, prelude."""
         return NOTHING
 
+    def is_starred(self, name: str) -> bool:
+        """Whether a star import can bring in a name."""
+        return True
+
     def own_members(self, names: Names, record: UnitRecord, name: str) -> Target:
         """Members that the class itself has under a name, wherever they are defined."""
         return names.in_file(record.path, f"{record.unit.qualname}.{name}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from codegraphd.store.records import Module, Stat
+from codegraphd.store.records import LostUnit, Module, Stat
 
 # Order in which the model gets units; the payload of Stage.EMBED.
 NOW, CHANGED, NEW, IDLE = 0, 1, 2, 3
@@ -73,3 +73,4 @@ class Outcome:
     attached: int = 0
     more: bool = False  # work lists are not empty
     n_resolved: int = 0
+    lost: list[LostUnit] = field(default_factory=list)  # gone from a file that has syntax errors now

@@ -28,7 +28,7 @@ from codegraphd.daemon.analysis.words import query_terms
 from codegraphd.daemon.search.fusion import WORDS, fuse, kind_of, prefer
 from codegraphd.daemon.search.globs import matcher
 from codegraphd.daemon.search.units import PART, Describer, Index, snippet, whole
-from codegraphd.store.records import FileRecord, UnitRecord, Where
+from codegraphd.store.records import FileRecord, Flag, UnitRecord, Where
 
 Vector = npt.NDArray[np.float32]
 Mode = Literal["hybrid", "semantic", "lexical"]
@@ -164,6 +164,7 @@ def _hits(
     words_ranks = {unit: rank for rank, (unit, _) in enumerate(by_words, 1)}
     meaning_ranks = {unit: rank for rank, (unit, _) in enumerate(by_meaning, 1)}
     hits: dict[int, _Hit] = {}
+    by_file: dict[int, list[UnitRecord]] = {}
     for unit_id, score, cosine in fused:
         found = index.unit(unit_id)
         if found is None:
@@ -178,8 +179,10 @@ def _hits(
             known.words_rank = known.words_rank or words_rank
             known.meaning_rank = known.meaning_rank or meaning_rank
             continue
-        if _is_folded(hits, unit):
+        shown = by_file.setdefault(unit.file, [])
+        if _is_folded(shown, unit):
             continue
+        shown.append(unit)
         part = found if found.id != unit.id else None
         hits[unit.id] = _Hit(unit, score, part, words_rank, meaning_rank, cosine)
         if len(hits) == question.limit:
@@ -187,12 +190,10 @@ def _hits(
     return list(hits.values())
 
 
-def _is_folded(hits: dict[int, _Hit], unit: UnitRecord) -> bool:
-    """Whether a better hit shows nearly the same lines: a class of one method and this method."""
-    for hit in hits.values():
-        if hit.unit.file != unit.file:
-            continue
-        a, b = hit.unit.unit, unit.unit
+def _is_folded(shown: Sequence[UnitRecord], unit: UnitRecord) -> bool:
+    """Whether one of the better hits in its file shows nearly the same lines: a class of one method and this method."""
+    for other in shown:
+        a, b = other.unit, unit.unit
         inner, outer = (a, b) if a.end_byte - a.start_byte <= b.end_byte - b.start_byte else (b, a)
         nested = outer.start_byte <= inner.start_byte and inner.end_byte <= outer.end_byte
         if nested and (inner.end_byte - inner.start_byte) >= FOLD_SHARE * (outer.end_byte - outer.start_byte):
@@ -219,7 +220,7 @@ def _result(
         record["part"] = {"start_line": shown.unit.start_line, "end_line": shown.unit.end_line}
     if question.snippet_lines and read:
         file = index.file_by_id(hit.unit.file)
-        source = read(file) if file else None
+        source = read(file) if file and not hit.unit.unit.flags & Flag.STALE else None
         record["snippet"] = (
             None
             if source is None

@@ -49,6 +49,8 @@ class Describer:
             "end_line": inner.end_line,
             "doc": inner.doc,
         }
+        if inner.flags & Flag.STALE:
+            record["stale"] = True
         if inner.flags:
             record["flags"] = [str(flag.name).lower() for flag in Flag if inner.flags & flag]
         return record

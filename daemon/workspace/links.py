@@ -16,6 +16,7 @@ class Links:
 
     def __init__(self) -> None:
         self.is_incomplete = False  # a new name was seen, perhaps of a file that is known by another one: list all
+        self._is_listing_all = False  # then the other name is met, too
         self._names: dict[int, set[Entry]] = {}
         self._affected: set[Entry] = set()
 
@@ -24,10 +25,14 @@ class Links:
         names = self._names.get(inode)
         if names is None:
             names = self._names[inode] = set()
-            self.is_incomplete |= marked
+            self.is_incomplete |= marked or not self._is_listing_all
         if marked:
             self._affected |= names - {entry}
         names.add(entry)
+
+    def listed(self) -> None:
+        """Nothing is left to be listed."""
+        self._is_listing_all = False
 
     def take_affected(self) -> set[Entry]:
         """Other names of what has changed since the last call; they have to be looked at, too."""
@@ -36,5 +41,5 @@ class Links:
 
     def clear(self) -> None:
         """All is about to be listed again."""
-        self.is_incomplete = False
+        self.is_incomplete, self._is_listing_all = False, True
         self._names.clear()

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 SLICE: Final = 500  # changes handed over at once, so that indexing starts while a crawl goes on
 WORK_S: Final = 0.02  # one step's share of a long crawl: others are served in between
 MAX_SETTLE_S: Final = 3.0
+_COMPLETE_SHARE: Final = 1 / 6  # of the settling time: 5 ms for files that were saved in a quiet moment
 _HEARTBEAT_S: Final = 2.0
 _IDLE_HEARTBEAT_S: Final = 5.0
 _IDLE_AFTER_S: Final = 120.0
@@ -96,6 +97,7 @@ class Root:
         self._crawling, self._crawl_is_loud = False, False
         self._crawl_s, self._walk_s = 0.0, 0.0
         self._last_change = clock()
+        self._flushed_at = -float("inf")  # when marks were last taken
         self._next_check = 0.0
         self._next_poll = float("inf")
         self._rescan_at: float | None = None  # put off, by back-off
@@ -146,8 +148,14 @@ class Root:
         self._work(now + WORK_S)
 
     def _settled_at(self) -> float:
-        """When the marks are taken: after a while without any, or when the first one has waited long enough."""
+        """When the marks are taken: after a while without any, or when the first one has waited long enough.
+
+        Files that were saved hardly wait, unless something else has just been handed over: a tool that writes one
+        file after the other is waited for.
+        """
         marks = self.tree.marks
+        if marks.first - self._flushed_at >= self._settle_s and marks.are_complete():
+            return marks.last + self._settle_s * _COMPLETE_SHARE
         return min(marks.last + self._settle_s, marks.first + MAX_SETTLE_S)
 
     def settle_now(self) -> None:
@@ -167,9 +175,10 @@ class Root:
         elif self._is_polled():
             self.tree.relist_unwatched()
         self._flush(force=True)
+        self._work(float("inf"))
         if self.tree.is_in_doubt():
             self.crawl()
-        self._work(float("inf"))
+            self._work(float("inf"))
 
     def look_now(self, path: str, *, thoroughly: bool = False) -> None:
         """Somebody says that this path has changed: look at once. `thoroughly`: and hand over what is found."""
@@ -266,7 +275,8 @@ class Root:
             self.check()
         if self.state == "missing":
             return
-        self.tree.flush(self._clock(), force=force)
+        self._flushed_at = self._clock()
+        self.tree.flush(self._flushed_at, force=force)
         if self.tree.gone:
             self.check()
 

@@ -109,12 +109,13 @@ Thumbs.db
 
 # Directories whose name alone says too little: ignored only beside one of these files.
 BESIDE: Final[Mapping[str, tuple[str, ...]]] = {"target": ("Cargo.toml", "pom.xml", "build.sbt")}
-# Directories ignored by name unless they hold this file: CPython's own package `venv`, say.
+# Directories ignored by name unless they hold this file: CPython's own package `venv`, say. They are looked into, and
+# sealed without it: the file may come later.
 UNLESS_HOLDING: Final[Mapping[str, str]] = {"venv": "__init__.py"}
 # A directory that holds one of these is a cache or an environment, whatever its name.
 MARKERS: Final = frozenset({"CACHEDIR.TAG", "pyvenv.cfg"})
 # A change of an entry of one of these names may change what of its directory is ignored.
-RULE_NAMES: Final = frozenset({".gitignore", ".git", *MARKERS}.union(*BESIDE.values()))
+RULE_NAMES: Final = frozenset({".gitignore", ".git", *MARKERS, *UNLESS_HOLDING.values()}.union(*BESIDE.values()))
 
 _defaults: Final = Rules.from_lines(DEFAULTS.splitlines())
 
@@ -176,22 +177,25 @@ class WorkspaceRules:
         if not ignored or (name not in BESIDE and name not in UNLESS_HOLDING):
             return ignored
         # By default, or because somebody said so?
-        asked = Ignore(v for v in ignore.levels if v.rules is not _defaults).verdict(directory, name, True)
+        asked = _said(ignore, directory, name)
         if asked is not None:
             return asked
-        path = os.path.join(self.root, directory)
         if name in UNLESS_HOLDING:
-            return not os.path.lexists(os.path.join(path, name, UNLESS_HOLDING[name]))
+            return False
         if names is not None:
             return any(file in names for file in BESIDE[name])
+        path = os.path.join(self.root, directory)
         return any(os.path.lexists(os.path.join(path, file)) for file in BESIDE[name])
 
-    def is_sealed(self, directory: str, names: Collection[str]) -> bool:
-        """Do the entries of this directory mark it as a cache or an environment? The root itself never is one."""
-        if not directory or MARKERS.isdisjoint(names):
+    def is_sealed(self, parent: Ignore | None, directory: str, names: Collection[str]) -> bool:
+        """Do the entries of this directory mark it as a cache or an environment? `parent`: the rules for the directory
+        itself; None for the root, which never is one."""
+        if parent is None:
             return False
-        path = directory[:-1]
-        return self._config.match(path, path.rpartition("/")[2], is_dir=True) is not False
+        above, _, name = directory[:-1].rpartition("/")
+        if UNLESS_HOLDING.get(name, "") in names or name not in UNLESS_HOLDING:
+            return not MARKERS.isdisjoint(names) and self._config.match(directory[:-1], name, is_dir=True) is not False
+        return _said(parent, above and above + "/", name) is None
 
     def is_stale(self) -> bool:
         """Have rules changed outside of the watched tree since `top` and `enter` read them?
@@ -236,6 +240,11 @@ class WorkspaceRules:
         """The chain with one more level, right below what is fixed."""
         fixed = len(self._fixed)
         return Ignore((*ignore.levels[:fixed], level, *ignore.levels[fixed:]), ignore_case=ignore.ignore_case)
+
+
+def _said(ignore: Ignore, directory: str, name: str) -> bool | None:
+    """Whether somebody asked for this subdirectory to be ignored, our own defaults left out; None: nobody said."""
+    return Ignore(level for level in ignore.levels if level.rules is not _defaults).verdict(directory, name, True)
 
 
 def _signature(path: str) -> tuple[int, int, int] | None:

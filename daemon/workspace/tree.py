@@ -26,7 +26,7 @@ from typing import Final
 from codegraphd.daemon.workspace.directory import Directory, Marks, Watches, WatchKey
 from codegraphd.daemon.workspace.ignore import Ignore
 from codegraphd.daemon.workspace.links import Links
-from codegraphd.daemon.workspace.rules import BESIDE, MARKERS, RULE_NAMES, WorkspaceRules
+from codegraphd.daemon.workspace.rules import BESIDE, MARKERS, RULE_NAMES, UNLESS_HOLDING, WorkspaceRules
 from codegraphd.daemon.workspace.scan import (
     NO_LANGUAGE,
     REPORTED,
@@ -212,7 +212,9 @@ class Tree:
             directory, deep = self._todo.popitem()
             self._list(directory, deep)
             if self.gone or len(self._changes) >= enough or self._clock() >= until:
-                return
+                break
+        if not self._todo:
+            self._links.listed()
 
     def take(self) -> tuple[FileChange, ...]:
         """The changes found since the last call; one for each path, the latest."""
@@ -340,6 +342,9 @@ class Tree:
         elif name in MARKERS:
             if place.sealed != exists:
                 self._todo.setdefault(place, False)
+        elif name == UNLESS_HOLDING.get(place.name):
+            if place.sealed == exists:
+                self._todo.setdefault(place, False)
         elif exists != (name in place.files) and any(name in files for files in BESIDE.values()):
             self._todo.setdefault(place, False)
 
@@ -366,7 +371,8 @@ class Tree:
             directory.unread = False
             self._count(UNREADABLE_DIRECTORY, -1)
         same_rules = before is not None and before.levels == ignore.levels  # then what is known is not ignored
-        directory.sealed = self.rules.is_sealed(prefix, names)
+        parent = directory.parent
+        directory.sealed = self.rules.is_sealed(parent.ignore if parent else None, prefix, names)
         seen: set[str] = set()
         for entry in () if directory.sealed else entries:
             name = entry.name

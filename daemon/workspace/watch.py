@@ -121,12 +121,20 @@ class Watcher:
 
         self._post(act)
 
-    def configure(self, *, exclude_patterns: Iterable[str], max_file_kb: int, settle_ms: float | None = None) -> None:
-        """Take new settings: every root is looked at again with them."""
+    def configure(
+        self,
+        *,
+        exclude_patterns: Iterable[str],
+        max_file_kb: int,
+        settle_ms: float | None = None,
+        language_of: Callable[[str, bytes], str | None] | None = None,
+    ) -> None:
+        """Take new settings: every root is looked at again with them. None: as before."""
         patterns = tuple(exclude_patterns)
 
         def act() -> None:
-            self._settings = ScanSettings(self._settings.language_of, max_file_kb << 10, patterns)
+            chosen = self._settings.language_of if language_of is None else language_of
+            self._settings = ScanSettings(chosen, max_file_kb << 10, patterns)
             if settle_ms is not None:
                 self._settle_s = settle_ms / 1000
             for root in self._roots.values():

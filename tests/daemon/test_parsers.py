@@ -35,6 +35,10 @@ def render(path, source):
         raise RuntimeError("no text")
     return tuple(source.decode().split())
 
+def parse_and_render(path, source):
+    module = parse(path, source)
+    return module, tuple(unit.name for unit in module.units)
+
 def parse(path, source):
     command, _, argument = source.decode("utf-8", "surrogateescape").partition(" ")
     if command == "spin":
@@ -161,6 +165,17 @@ def test_outcomes(place: Workplace, make: Callable[..., Parsers]) -> None:
     assert (large.skipped, large.stat, large.module) == ("too large", found.stat, None)
     assert check(place, pool, "a.py", max_bytes=7).module is not None
     assert pool.statistics()["unchanged"] == 1
+
+
+def test_an_urgent_answer_brings_the_own_texts_along(place: Workplace, make: Callable[..., Parsers]) -> None:
+    pool = make()
+    place.write("edited.py", "one two")
+    place.write("crawled.py", "three")
+    pool.parse(place.job("edited.py"), place.receive("edited.py"), urgent=True)
+    pool.parse(place.job("crawled.py"), place.receive("crawled.py"), urgent=False)
+    edited, crawled = place.wait("edited.py", "crawled.py")
+    assert unpack(edited.texts) == ("one", "two")
+    assert crawled.texts == b""
 
 
 def test_fault_12_links_and_devices_are_not_read(place: Workplace, make: Callable[..., Parsers]) -> None:
@@ -316,7 +331,6 @@ def test_two_children_share_a_crawl_and_one_stays_warm(place: Workplace, make: C
     wait_until(lambda: len(pool.statistics()["children"]) == 1)
     (warm,) = pool.statistics()["children"]
     time.sleep(0.5)
-    pool.tick(time.monotonic())
     assert pool.statistics()["children"] == [warm]
     place.write("edit.py", "one")
     check(place, pool, "edit.py")

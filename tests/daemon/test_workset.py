@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given, settings
 
 from codegraphd.daemon.engine import ParsedFile
@@ -71,6 +72,31 @@ def test_what_went_away_waits_for_what_may_be_its_new_place() -> None:
     done, sequences = collected
     assert (list(done.gone), dict(done.leaving)) == (["old"], {b"digest": ["old"]})
     assert sequences == {(1, "new"): 2, (1, "old"): 1}
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+def test_what_may_be_a_moved_file_waits_for_the_step_in_which_its_old_place_is_let_go(urgent: bool) -> None:
+    root = work(gone("old/a"), gone("old/b"), there("new/a"), there("new/b"), there("c"), urgent=urgent)
+    answer(root, "new/a", 5)
+    assert root.collect(0.1, urgent=urgent) is None
+    answer(root, "c", 5)
+    collected = root.collect(0.1, urgent=urgent)
+    assert collected is not None
+    assert [item.path for item in collected[0].parsed] == ["c"]
+    answer(root, "new/b", 5)
+    collected = root.collect(0.1, urgent=urgent)
+    assert collected is not None
+    assert {item.path for item in collected[0].parsed} == {"new/a", "new/b"}
+    assert set(collected[0].gone) == {"old/a", "old/b"}
+
+
+def test_what_may_be_a_moved_file_does_not_wait_for_ever() -> None:
+    root = work(gone("old/a"), there("new/a"), there("c"))
+    answer(root, "new/a", 3)
+    assert root.collect(GONE_S, urgent=False) is None
+    collected = root.collect(GONE_S + 0.1, urgent=False)
+    assert collected is not None
+    assert ([item.path for item in collected[0].parsed], list(collected[0].gone)) == (["new/a"], ["old/a"])
 
 
 def test_but_not_for_ever() -> None:

@@ -81,7 +81,7 @@ class Model:
                     self.mentions[id_] = some
             case ("defines", file_id, pairs):
                 before = self.defines.get(file_id, set())
-                assert txn.set_defines(1, file_id, pairs) == {key for key, _ in before ^ pairs}
+                assert txn.set_defines(1, file_id, pairs) == before ^ pairs
                 self.defines[file_id] = pairs
             case ("waits", file_id, some):
                 txn.set_waits(1, file_id, some)
@@ -102,7 +102,7 @@ class Model:
                 self.queue.discard((stage, id_))
             case ("forget file", file_id):
                 touched = txn.delete_file(txn.file_by_id(file_id))
-                assert touched == {key for key, _ in self.defines.pop(file_id, set())}
+                assert touched == self.defines.pop(file_id, set())
                 self.waits.pop(file_id, None)
                 txn.put_file(make.file(file_id, f"{file_id}.py"))
 

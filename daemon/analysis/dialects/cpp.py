@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import tree_sitter
 
@@ -66,6 +66,12 @@ _TAIL_MACRO = re.compile(
     rb"(?:const\b[ \t]*|override\b[ \t]*|noexcept\b[ \t]*)*\s" + _MACRO + rb"(?=\s*[;{])",
     re.MULTILINE,
 )
+_LOCK_MACRO = re.compile(  # what clang's thread safety analysis reads, by the names that its manual gives them
+    rb"(?<!define)(?<=[\w)\]>])\s+(?P<macro>(?:[A-Z]+_)?(?:(?:PT_)?GUARDED_BY|LOCKS_EXCLUDED|(?:(?:EXCLUSIVE|SHARED)_)?(?:LOCKS_REQUIRED|"
+    rb"LOCK_FUNCTION|TRYLOCK_FUNCTION)|UNLOCK_FUNCTION|LOCK_RETURNED|RETURN_CAPABILITY|NO_THREAD_SAFETY_ANALYSIS|EXCLUDES|"
+    rb"(?:REQUIRES|ACQUIRE|RELEASE|TRY_ACQUIRE|ASSERT)(?:_SHARED|_CAPABILITY)?|ACQUIRED_(?:BEFORE|AFTER))"
+    rb"(?:[ \t]*\([^;{}()]*(?:\([^;{}()]*\)[^;{}()]*)*\))?)(?=\s*(?:[;{=:]|[A-Z]+_))"
+)
 _DEFAULTED = re.compile(  # `A::~A() = default;` is an assignment to the grammar
     rb"^([A-Za-z_][\w:<>, \t]*::~?\w+[ \t]*\([^;{}()]*\)[^\n;{}=]*)(=\s*default\s*;)", re.MULTILINE
 )
@@ -78,6 +84,9 @@ _NAME_MACRO = re.compile(  # `int API f(…)`, where a type stands before the ma
 _OLD_PROTOTYPE = re.compile(  # `int f OF((int a));`
     rb"\b((?:OF|PARAMS|__P|_P|PROTO|ARGS)[ \t]*\()(\([^;{}]*\))\)(?=\s*;)"
 )
+_CONDITIONAL = re.compile(rb"^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|else|endif)\b(?:[^\\\n]|\\\r?\n)*", re.MULTILINE)
+_NOT_LINE_END = re.compile(rb"[^\r\n]")
+_REPAIRABLE = 1 << 20  # bytes: each reading costs a parse
 _CHAINED = re.compile(r"\)\s*(?:\.|->)")  # `make_unique<A>()->b()` makes what `b` makes
 _OPERATOR_GAP = re.compile(r"operator ([^\w\s]+) ?\(")
 _ARGUMENTS = re.compile(r"<[^<>]*>")
@@ -332,8 +341,36 @@ def _prepare(raw: bytes) -> bytes:
     raw = _TYPE_MACRO.sub(_blank, raw)
     raw = _NAME_MACRO.sub(_blank, raw)
     raw = _OLD_PROTOTYPE.sub(lambda match: b" " * len(match[1]) + match[2] + b" ", raw)
+    raw = _LOCK_MACRO.sub(_blank, raw)
     raw = _TAIL_MACRO.sub(_blank, raw)
     return _DEFAULTED.sub(lambda match: match[1] + b"{" + b" " * (len(match[2]) - 2) + b"}", raw)
+
+
+def _repairs(raw: bytes) -> Iterator[bytes]:
+    """Conditionals in the middle of a list, an expression or a header, where the grammar takes none: their lines
+    blanked, then all branches but the first ones too."""
+    if len(raw) <= _REPAIRABLE and _CONDITIONAL.search(raw) is not None:
+        yield _without_conditionals(raw, first_only=False)
+        yield _without_conditionals(raw, first_only=True)
+
+
+def _without_conditionals(raw: bytes, *, first_only: bool) -> bytes:
+    pieces: list[bytes] = []
+    position = 0
+    others: list[bool] = []  # for each conditional around: in a branch that is not the first
+    for match in _CONDITIONAL.finditer(raw):
+        piece = raw[position : match.start()]
+        pieces.append(_NOT_LINE_END.sub(b" ", piece) if first_only and any(others) else piece)
+        pieces.append(_NOT_LINE_END.sub(b" ", match[0]))
+        position = match.end()
+        if match[1].startswith(b"if"):
+            others.append(False)
+        elif others and match[1] == b"endif":
+            others.pop()
+        elif others:
+            others[-1] = True
+    pieces.append(raw[position:])
+    return b"".join(pieces)
 
 
 def _blank(match: re.Match[bytes]) -> bytes:
@@ -366,6 +403,7 @@ def _dialect(grammar: str, queries: tuple[str, ...], keywords: frozenset[str]) -
         imports=_imports,
         typed=_typed,
         prepare=_prepare,
+        repairs=_repairs,
         tidy=_tidy,
     )
 

@@ -15,6 +15,9 @@
 (assignment_expression left: (member_expression) right: (class)) @unit.class
 (pair key: (_) value: [(arrow_function) (function_expression) (generator_function)]) @unit.method
 (export_statement value: [(arrow_function) (function_expression) (generator_function)] @unit.function)
+(arguments [(function_expression name: (_)) (generator_function name: (_))] @unit.function)
+(return_statement (function_expression name: (_)) @unit.function)
+(parenthesized_expression (function_expression name: (_)) @unit.function)
 (export_statement value: (class) @unit.class)
 (export_statement value: (object) @unit.constant)
 ; describe("…", () => …) and its kin; the dialect looks at the callee

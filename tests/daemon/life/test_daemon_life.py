@@ -189,6 +189,26 @@ def test_fault_23_a_bad_configuration_is_refused_and_the_old_one_stays(home: Any
     wait_for(lambda: not home.status()["daemon"]["problems"], "no problem")  # it is read when it changes, too
 
 
+def test_fault_23_what_is_indexed_follows_the_configuration(home: Any) -> None:
+    home.write("a.py", "def a():\n    return 1\n")
+    home.write("b.go", "package b\n\nfunc B() int { return 1 }\n")
+    home.write("big.py", "def big():\n    return 1\n" + "# prose\n" * 200)
+    home.watch()
+    home.sync()
+    for index, expected in [
+        ('languages = ["python"]', {"a", "big"}),
+        ('languages = ["go"]\ntext_fallback = false', {"B"}),
+        ('exclude = ["a.py"]', {"B", "big"}),
+        ("max_file_kb = 1", {"a", "B"}),
+        ("", {"a", "B", "big"}),
+    ]:
+        (home.home / "config.toml").write_text(f'[embedding]\nmodel = "hashing"\n[index]\n{index}\n')
+        home.call("reload")
+        home.sync()
+        assert home.names() - {"<file>"} == expected, index
+        assert home.call("verify", root=str(home.workspace))["differences"] == []
+
+
 def test_fault_24_another_model_answers_after_a_reload(home: Any, wait_for: Callable[..., Any]) -> None:
     fill(home)
     home.watch()
@@ -256,6 +276,30 @@ def test_unwatch_drops_what_was_indexed(home: Any, wait_for: Callable[..., Any])
     home.watch()
     home.sync(semantic=True)
     assert home.status()["model"]["embedded"] == 12  # the cache kept them
+
+
+def test_a_workspace_that_is_watched_again_at_once_is_indexed(home: Any) -> None:
+    fill(home)
+    home.watch()
+    home.sync()
+    for _ in range(5):
+        home.call("unwatch", root=str(home.workspace))
+        home.watch()
+    home.sync(semantic=True)
+    assert len(home.names()) == 12
+    assert home.call("verify", root=str(home.workspace))["differences"] == []
+
+
+def test_fault_21_a_missing_root_cannot_be_verified(home: Any, wait_for: Callable[..., Any]) -> None:
+    fill(home)
+    home.watch()
+    home.sync()
+    home.workspace.rename(home.directory / "away")
+    wait_for(lambda: home.status()["workspaces"][0]["state"] == "missing", "state missing")
+    with pytest.raises(RemoteError) as refused:
+        home.call("verify", root=str(home.workspace))
+    assert refused.value.code == 5
+    assert "missing" in refused.value.message
 
 
 def test_idle_costs_next_to_nothing(home: Any) -> None:

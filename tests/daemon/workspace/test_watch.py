@@ -173,6 +173,20 @@ def test_fault_12_links_pipes_and_sockets_are_neither_followed_nor_read(lab: Lab
     assert lab.paths() == {"d/m.py", "link.py"}
 
 
+def test_fault_12_a_hard_link_in_a_new_directory_is_known_as_another_name(lab: Lab) -> None:
+    """The directory's listing meets it, not an event; a write through it right then tells of no other name."""
+    lab.write("a/m.py", "one = 1\n")
+    lab.start()
+    (lab.root / "new").mkdir()
+    os.link(lab.root / "a/m.py", lab.root / "new/linked.py")
+    with (lab.root / "new/linked.py").open("a") as file:
+        file.write("two = 2\n")
+    assert summary(lab.sync()) == {"a/m.py": "there", "new/linked.py": "there"}
+    with (lab.root / "new/linked.py").open("a") as file:
+        file.write("three = 3\n")
+    assert summary(lab.sync()) == {"a/m.py": "there", "new/linked.py": "there"}
+
+
 def test_fault_12_a_write_through_one_hard_link_changes_all_names(lab: Lab) -> None:
     lab.write("a/m.py")
     lab.write("b/n.py")

@@ -223,3 +223,17 @@ def test_a_directory_turns_out_to_be_a_cache(lab: Lab) -> None:
     (lab.root / "rust/Cargo.toml").unlink()
     lab.sync()
     assert lab.paths() == {"env/lib/m.py", "env/lib/new.py", "rust/target/x.py"}
+
+
+def test_a_directory_called_venv_turns_out_to_be_a_package(lab: Lab) -> None:
+    """By its name alone it is ignored; the file that says otherwise may come later, and go."""
+    lab.write("venv/lib/m.py")
+    lab.start()
+    assert lab.paths() == set()
+    lab.write("venv/__init__.py")
+    lab.sync()
+    assert lab.paths() == {"venv/lib/m.py", "venv/__init__.py"}
+    lab.write("venv/new.py")
+    (lab.root / "venv/__init__.py").unlink()
+    lab.sync()
+    assert lab.paths() == set()

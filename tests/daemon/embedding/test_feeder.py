@@ -1,0 +1,146 @@
+"""The feeder over a real store: texts of files that have moved on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.lab import MODEL, OTHER, ROOT, Lab, vector_of
+from codegraphd.daemon.analysis.parse import render
+from codegraphd.daemon.embedding.feeder import TRIES, Feeder, Shared
+from codegraphd.daemon.embedding.feeders import load
+from codegraphd.daemon.engine import NOW, Edition, Outcome, Settings
+from codegraphd.daemon.graph.index import Stage
+from codegraphd.store.records import Batch, FileRecord
+
+
+class Bench:
+    """A feeder, what the model was sent, and a disk whose files may be other ones than those that are indexed."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab, self.disk = lab, dict(lab.sources)
+        self.sent: list[Batch] = []
+        self.shared = Shared()
+        self.feeder = self.make_feeder(lab.editions[0])
+
+    def make_feeder(self, edition: Edition) -> Feeder:
+        snapshot, settings = self.lab.store.snapshot, self.lab.settings
+        return Feeder(snapshot, self, self._render, self._submit, settings, edition, self.shared)
+
+    def submit(self, batch: Batch) -> None:
+        self.sent.append(batch)
+
+    def _render(self, file: FileRecord, done: Callable[[tuple[str, ...] | None], None]) -> None:
+        source = self.disk.get(file.path, b"")
+        done(render(file.path, source) if source == self.lab.sources[file.path] else None)
+
+    def _submit(self, job: Callable[[Any], Outcome], _: bool, then: Callable[[Any], None]) -> None:
+        future = self.lab.writer.submit(job)
+        future.result()
+        then(future)
+
+    def queue(self) -> None:
+        with self.lab.store.snapshot() as view:
+            for unit, _ in view.queued(Stage.EMBED):
+                self.feeder.backlog.add(unit, ROOT, NOW, 0.0)
+
+    def answer(self) -> None:
+        for batch in self.sent:
+            keys = self.feeder.keys_of(batch.id)
+            self.feeder.embedded(batch.id, MODEL, [vector_of(MODEL, key) for key in keys], keys)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Any:
+    lab = Lab(tmp_path, Settings())
+    lab.index({"a.py": b"def f():\n    return 1\n"})
+    lab.sources["a.py"] = b"def f():\n    return 1\n"
+    yield Bench(lab)
+    lab.close()
+
+
+def test_a_text_that_could_not_be_had_is_sent_once_files_are_read_again(bench: Bench) -> None:
+    """Two saves in a row: the second one's bytes lie on the disk when the text of the first one is wanted."""
+    bench.disk["a.py"] = b"def f():\n    return 1\n\n# saved again\n"
+    bench.queue()
+    bench.feeder.pump(0.0)
+    assert bench.sent == []
+    bench.lab.index({"a.py": bench.disk["a.py"]})
+    bench.lab.sources["a.py"] = bench.disk["a.py"]
+    bench.feeder.files_read(0.1)
+    bench.feeder.pump(0.1)  # not after the pause between tries
+    (batch,) = bench.sent
+    assert [item.text for item in batch.inputs] == list(render("a.py", bench.disk["a.py"]))
+    bench.answer()
+    assert bench.feeder.is_idle
+    with bench.lab.store.snapshot() as view:
+        assert view.counts(ROOT)[3] == 1
+
+
+def test_a_unit_that_was_given_up_is_tried_again_once_files_are_read(bench: Bench) -> None:
+    """A file that is written all the time: its units' texts cannot be had until it rests."""
+    indexed = bench.disk["a.py"]
+    bench.disk["a.py"] = b""
+    bench.queue()
+    for n in range(TRIES + 1):
+        bench.feeder.tick(1000.0 * n)
+    assert (bench.sent, bench.feeder.is_idle) == ([], True)
+    bench.disk["a.py"] = indexed
+    bench.feeder.files_read(9000.0)
+    bench.feeder.pump(9000.0)
+    assert len(bench.sent) == 1
+
+
+def test_fault_24_a_text_that_two_editions_want_is_sent_once(bench: Bench) -> None:
+    lab = bench.lab
+    lab.begin(MODEL, faces=True)
+    lab.fill()
+    other = bench.make_feeder(lab.editions[1])
+    bench.queue()
+    with lab.store.snapshot() as view:
+        load(other, view)
+    bench.feeder.pump(0.0)
+    other.pump(0.0)
+    assert [len(batch.inputs) for batch in bench.sent] == [1]  # the other one's waits for it
+    bench.answer()
+    assert bench.feeder.is_idle
+    other.tick(1.0)
+    assert [len(batch.inputs) for batch in bench.sent] == [1, 1]  # its context alone
+    own, context = (batch.inputs[0].key for batch in bench.sent)
+    assert own != context
+    other.embedded(bench.sent[1].id, MODEL, [vector_of(MODEL, context)], [context])
+    assert other.is_idle
+    assert lab.differences() == []
+
+
+def test_fault_24_vectors_of_a_model_that_took_over_are_not_taken(bench: Bench) -> None:
+    bench.queue()
+    bench.feeder.pump(0.0)
+    (batch,) = bench.sent
+    keys = bench.feeder.keys_of(batch.id)
+    bench.feeder.embedded(batch.id, OTHER, [vector_of(OTHER, key) for key in keys], keys)
+    with bench.lab.store.snapshot() as view:
+        assert view.cache_usage().entries == 0
+    bench.feeder.pump(0.0)
+    assert [sent.inputs for sent in bench.sent[1:]] == [batch.inputs]  # asked for again
+
+
+def test_what_is_under_way_is_sent_to_the_next_embedder(bench: Bench) -> None:
+    bench.queue()
+    bench.feeder.pump(0.0)
+    heard: list[Batch] = []
+
+    class Next:
+        def submit(self, batch: Batch) -> None:
+            heard.append(batch)
+
+    bench.feeder.use(bench.feeder.edition, Next())
+    bench.feeder.pump(0.0)
+    assert [batch.inputs for batch in heard] == [batch.inputs for batch in bench.sent]
+    bench.feeder.use(Edition(1, None, faces=False), Next())  # and to none where the model is lost
+    bench.feeder.pump(0.0)
+    assert len(heard) == 1
+    assert len(bench.feeder.backlog) == 1
