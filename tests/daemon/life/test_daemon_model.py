@@ -185,6 +185,20 @@ def test_fault_24_kill_in_the_middle_of_a_change_goes_on(
     assert home.status()["model"]["embedded"] <= 600 - done
 
 
+def test_fault_24_kill_at_any_point_of_any_change(make_home: Callable[..., Any], wait_for: Callable[..., Any]) -> None:
+    home = indexed(make_home(), 120)
+    configurations = [HASHING + more for more in ("max_tokens = 64\n", 'context = "faces"\n', "max_tokens = 32\n", "")]
+    for n, pause in enumerate((0.0, 0.03, 0.1, 0.2, 0.4, 0.8, 1.6)):
+        configure(home, configurations[n % 4])
+        time.sleep(pause)
+        assert len(answer(home, "parse a date 1")) == 5
+        home.stop(signal.SIGKILL)
+        home.start()
+        assert len(answer(home, "parse a date 1")) == 5
+    configure(home, HASHING)
+    finish(home, wait_for, fingerprint_of("hashing"))
+
+
 def test_fault_24_thinking_again_costs_nothing(
     make_home: Callable[..., Any], wait_for: Callable[..., Any], hold: Callable[..., Any]
 ) -> None:
