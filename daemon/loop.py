@@ -56,6 +56,7 @@ from codegraphd.store.errors import StoreError
 from codegraphd.store.lexical import WordIndex
 from codegraphd.store.records import FileRecord, RootRecord, UnitRecord
 from codegraphd.store.snapshot import Snapshot
+from codegraphd.store.transaction import Transaction
 from codegraphd.store.writer import Writer
 
 log = logging.getLogger("codegraphd")
@@ -89,12 +90,11 @@ class Daemon:
         self.writer = Writer(self.store, [self.words.apply, self.vectors.apply])
         self.parsers = Parsers(most=max(1, min(4, (os.cpu_count() or 2) - 0)))
         self.model = ModelInUse(self, os.path.join(paths.state, "models"))
-        self.embedder = self.model.embedder
         self.indexer = Indexer(
             self.store,
             self.writer,
             self.parsers,
-            self.model.make_feeder,
+            self.model.make_feeders,
             settings=engine_settings(config),
             max_file_bytes=config.index.max_file_kb << 10,
             subscriber=_Subscriber(self),
@@ -105,6 +105,7 @@ class Daemon:
         )
         self.handlers = Handlers(self)
         self.writer.add_listener(CloneNews(self).committed)
+        self.writer.add_listener(self.model.committed)
         self._next_tend = 0.0
         self._stop = asyncio.Event()
         self.must_restart = False  # the store under us cannot be trusted any more, or the configuration is another
@@ -146,7 +147,7 @@ class Daemon:
         self.handlers.close()
         self.indexer.close()
         self.parsers.close()
-        self.embedder.close()
+        self.model.close()
         self.writer.close()
         self.words.close()
         self.vectors.close()
@@ -175,7 +176,7 @@ class Daemon:
         """Upkeep, on the indexer's thread."""
         if now >= self._next_tend:
             self._next_tend = now + TEND_PERIOD_S
-            self.embedder.tick(now)
+            self.model.tick(now)
             self.memory.mind(int(self.config.limits.memory_mb * 2**20))
             if (trouble := self.store.tend()) is not None:
                 self._restart(trouble)
@@ -224,7 +225,7 @@ class Daemon:
     def rendered(self, root: RootRecord, file: FileRecord, index: int) -> Rendered | None:
         """What the model reads of a unit of a file; None: the file has moved on. Blocks; for query threads."""
         rendered: Future[Rendered | None] = Future()
-        flows = (index,) if self.model.reads_flow else ()
+        flows = (index,) if self.model.answering.embedder.reads_flow else ()
         self.parsers.render(RenderJob(root.path, file.path, file.digest, flows), rendered.set_result, urgent=True)
         try:
             return rendered.result(WAIT_S)
@@ -259,6 +260,8 @@ class Daemon:
         if any(name not in AT_ONCE for name in changed_sections(self.config, config)):
             self._restart(f"{self.paths.config} has changed")
             return None
+        if config.embedding != self.config.embedding:
+            self.indexer.call(functools.partial(self.model.reconfigure, config))
         if config.index != self.config.index:
             self.indexer.max_file_bytes = config.index.max_file_kb << 10
             self.workspaces.watcher.configure(
@@ -275,9 +278,18 @@ class Daemon:
         return None
 
     def collect_garbage(self) -> int:
-        """Evict cached vectors over their budget or time. -> how many."""
+        """Drop cached vectors over their budget or time, and those of models that no edition uses. -> how many."""
         total = 0
         while n := self.writer.submit(lambda txn: txn.evict(), interactive=False).result():
+            total += n
+        row: int | None = 0
+        while row is not None:
+            used, at = self.model.fingerprints(), row
+
+            def drop(txn: Transaction, at: int = at, used: frozenset[bytes] = used) -> tuple[int, int | None]:
+                return txn.drop_vectors(lambda model, _: model not in used, at)
+
+            n, row = self.writer.submit(drop, interactive=False).result()
             total += n
         return total
 
@@ -302,7 +314,7 @@ class Daemon:
 
     def lookup_p50_us(self) -> float | None:
         """Median time of one look-up in the vector cache, measured now on up to 64 cached vectors."""
-        model = self.indexer.feeder.model
+        model = self.indexer.feeders.answering.model
         if model is None:
             return None
         with self.store.snapshot() as view:
@@ -345,7 +357,7 @@ class _Subscriber:
         self._tell("indexed", root, message)
 
     def progress(self, root: int, done: int, total: int) -> None:
-        pending = self._daemon.indexer.feeder.backlog.pending(root)
+        pending = self._daemon.indexer.feeders.pending(root)
         message = {"done": done, "total": total, "pending": pending}
         self._tell("progress", root, message)
 

@@ -273,6 +273,7 @@ class LostUnit:
     unit: UnitRecord
     words: Words
     vector: Any  # float32[dim] | None
+    edition: int  # that the vector is of
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,11 @@ class Supervisor:
             moments.append(self._last_work + self._limits.idle_s)
         return min(moments, default=None)
 
+    @property
+    def chosen(self) -> str | None:
+        """The name in the chain of the model in use."""
+        return self._chain[self.place] if self.model is not None else None
+
     def depth(self) -> int:
         """Inputs that were submitted and not answered."""
         return sum(open_.left for open_ in self._open.values())

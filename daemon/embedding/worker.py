@@ -96,6 +96,20 @@ class Embedder:
         return self._supervisor.model
 
     @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def n_embedded(self) -> int:
+        """Inputs of documents that the model computed."""
+        return self._supervisor.embedded
+
+    @property
+    def chosen(self) -> str | None:
+        """What the model in use was configured as; None: there is none."""
+        return self._supervisor.chosen
+
+    @property
     def reads_flow(self) -> bool:
         """Whether the model reads the data flow of code beside its tokens."""
         model = self.model
