@@ -17,21 +17,23 @@ from typing import Any
 import numpy as np
 
 from codegraphd.daemon.analysis.parse import parse
-from codegraphd.daemon.engine import Outcome, ParsedFile, Settings, Work, advance, attach
-from codegraphd.daemon.graph.index import Stage, recipe_inputs
+from codegraphd.daemon.engine import Edition, Outcome, ParsedFile, Settings, Work, advance, attach, fill
+from codegraphd.daemon.graph.index import Stage, embed_stage, recipe_inputs
 from codegraphd.daemon.verify import compare, vector_differences
 from codegraphd.store.env import Store
 from codegraphd.store.records import RootRecord, Stat
 from codegraphd.store.writer import Writer
 
 MODEL = b"counting"
+OTHER = b"another1"
 ROOT = 1
+_DIMENSIONS = {MODEL: 32}  # any other model has 48
 
 
-def vector_of(key: bytes) -> Any:
-    """float32[32] of unit length that belongs to this key alone."""
-    seed = int.from_bytes(hashlib.sha256(key).digest()[:8], "little")
-    vector = np.random.default_rng(seed).standard_normal(32).astype(np.float32)
+def vector_of(model: bytes, key: bytes) -> Any:
+    """float32[dim] of unit length that belongs to this model and key alone."""
+    seed = int.from_bytes(hashlib.sha256(model + key).digest()[:8], "little")
+    vector = np.random.default_rng(seed).standard_normal(_DIMENSIONS.get(model, 48)).astype(np.float32)
     return vector / np.linalg.norm(vector)
 
 
@@ -44,7 +46,8 @@ class Lab:
         self.sources: dict[str, bytes] = {}
         self.n_stores = 0
         self.store, self.writer = self._open(name)
-        self.asked: list[bytes] = []  # cache keys that the model computed, in order
+        self.editions = [Edition(1, MODEL, settings.faces)]  # the one that answers, and the one to come
+        self.asked: list[tuple[bytes, bytes]] = []  # (model, cache key) that was computed, in order
         self.missed: Counter[str] = Counter()  # units that the model had to work for, by "text" or "context" alone
         self.embedded: set[str] = set()  # "path:qualname" of units with such a key, since the last `clear`
         self.levels: dict[str, str] = {}  # of those units: why
@@ -107,32 +110,73 @@ class Lab:
             def expired() -> bool:
                 return next(left, None) is None or time.perf_counter() >= begin + slice_s
 
-            return advance(txn, work, self.settings, MODEL, expired)
+            return advance(txn, work, self.settings, self.editions, expired)
 
         outcome = self.writer.submit(job).result()
         self.step_s.append(time.perf_counter() - begin)
         return outcome
 
     def embed(self) -> None:
-        """The model: everything that is queued."""
-        vectors: dict[bytes, Any] = {}
+        """The models: everything that is queued."""
+        for edition in self.editions:
+            self.embed_for(edition)
+
+    def embed_for(self, edition: Edition, most: int | None = None) -> None:
+        """One model: what is queued for its edition, at most so many units."""
+        model, vectors = edition.model, {}
+        if model is None:
+            return
         with self.store.snapshot() as view:
-            units = [unit for unit, _ in view.queued(Stage.EMBED)]
+            units = [unit for unit, _ in view.queued(embed_stage(view, edition.number), most)]
             for unit_id in units:
-                state, unit = view.state(unit_id), view.unit(unit_id)
+                state, unit = view.state(unit_id, edition.number), view.unit(unit_id)
                 assert state is not None
                 assert state.recipe is not None
                 assert unit is not None
-                needed = [key for key in recipe_inputs(state.recipe) if not view.has_vector(MODEL, key)]
+                needed = [key for key in recipe_inputs(state.recipe) if not view.has_vector(model, key)]
                 if needed:
                     name = f"{unit.path}:{unit.unit.qualname}"
                     self.embedded.add(name)
                     self.levels[name] = state.reason.level if state.reason else ""
                     self.missed["text" if state.recipe.own in needed else "context"] += 1
-                vectors.update({key: vector_of(key) for key in needed})
-        self.asked += vectors
+                vectors.update({key: vector_of(model, key) for key in needed})
+        self.asked += [(model, key) for key in vectors]
         if units:
-            self.writer.submit(lambda txn: attach(txn, self.settings, MODEL, vectors, units)).result()
+            self.writer.submit(lambda txn: attach(txn, self.settings, edition, vectors, units)).result()
+
+    # --- another model ------------------------------------------------------------------------------------------------
+
+    def begin(self, model: bytes, *, faces: bool) -> None:
+        """An edition to come, in the place of another one that was to come."""
+        if len(self.editions) > 1:
+            self.give_up()
+        number = self.writer.submit(lambda txn: txn.begin_edition()).result()
+        self.editions.append(Edition(number, model, faces))
+
+    def fill(self, after: int = 0, patience: int = 1_000_000) -> int | None:
+        """-> behind which unit to go on."""
+        left = iter(range(patience))
+        edition = self.editions[1]
+        _, last = self.writer.submit(
+            lambda txn: fill(txn, self.settings, edition, after, lambda: next(left, None) is None)
+        ).result()
+        return last
+
+    def switch(self) -> None:
+        self.writer.submit(lambda txn: txn.switch_edition()).result()
+        del self.editions[0]
+        self._clear()
+
+    def give_up(self) -> None:
+        self.writer.submit(lambda txn: txn.give_up_edition()).result()
+        del self.editions[1]
+        self._clear()
+
+    def _clear(self) -> None:
+        while not self.writer.submit(
+            lambda txn: txn.clear_slot(Stage.EMBED if txn.editions.slot else Stage.EMBED_1, limit=3)
+        ).result():
+            pass
 
     def clear(self) -> None:
         self.embedded.clear()
@@ -143,12 +187,14 @@ class Lab:
         self.n_stores += 1
         fresh = Lab.__new__(Lab)
         fresh.directory, fresh.settings, fresh.volatile = self.directory, self.settings, True
+        fresh.editions = [Edition(1, None, self.editions[0].faces)]
         fresh.store, fresh.writer = fresh._open(f"fresh{self.n_stores}")
         try:
             fresh.index(self.sources)
             with self.store.snapshot() as live, fresh.store.snapshot() as view:
                 found = compare(live, view, ROOT)
-                found += vector_differences(live, ROOT, MODEL, self.settings)
+                for edition in self.editions:
+                    found += vector_differences(live, ROOT, edition, self.settings) if edition.model else []
                 return found + getattr(live, "check", list)()
         finally:
             fresh.close()

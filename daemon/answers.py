@@ -27,7 +27,9 @@ from codegraphd.daemon.search.units import Describer, locate, whole
 from codegraphd.daemon.snippets import Snippet
 from codegraphd.ipc import messages
 from codegraphd.ipc.errors import NOT_FOUND, RequestError
-from codegraphd.store.records import FileRecord, RootRecord, Strength, UnitRecord
+from codegraphd.store.ann import EditionIndex
+from codegraphd.store.errors import EditionChanged
+from codegraphd.store.records import FileRecord, Input, RootRecord, Strength, UnitRecord
 from codegraphd.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -39,9 +41,18 @@ Vector = npt.NDArray[np.float32]
 _READ_BYTES = 64 << 20
 
 
-def search(
-    daemon: Daemon, params: messages.Search, roots: Sequence[RootRecord], vector: Vector | None, degraded: str | None
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as a model sees it. `vector` None: by words, or by equal code, alone."""
+
+    vector: Vector | None
+    edition: int  # whose vectors it can be compared with
+    degraded: str | None  # what the answer has to do without
+
+
+def search(daemon: Daemon, params: messages.Search, roots: Sequence[RootRecord], asked: Asked) -> dict[str, Any]:
+    """Raises EditionChanged where another edition answers by now."""
+    vector = asked.vector
     question = query.Question(
         text=params.query,
         limit=params.limit,
@@ -52,16 +63,16 @@ def search(
         paths=tuple(params.paths or ()),
         snippet_lines=params.snippet_lines,
     )
-    notes = [degraded] if degraded else []
+    notes = [asked.degraded] if asked.degraded else []
     if params.mode != "semantic" and not daemon.words.is_ready:
         notes.append("word index being rebuilt")
     if vector is not None and not daemon.vectors.is_ready:
         notes.append("vector index being rebuilt")
     with daemon.store.snapshot() as view:
         words: query.WordSearch = daemon.words
-        vectors: query.VectorSearch = daemon.vectors
+        vectors: query.VectorSearch = _vectors(daemon, view, asked)
         if lost := daemon.indexer.lost.standing(view):
-            words, vectors = WordsBeside(daemon.words, lost), VectorsBeside(daemon.vectors, lost)
+            words, vectors = WordsBeside(daemon.words, lost), VectorsBeside(vectors, lost)
         results = query.search(beside(view, lost), words, vectors, question, vector, lambda file: _source(view, file))
         return {
             "results": results,
@@ -79,8 +90,10 @@ def similar_to_unit(
         unit = _unit_at(view, root, path, params.line)
         sample = clones.sample_of_unit(view, unit)
         asked = _range(params, roots if params.root else tuple(daemon.workspaces.roots.values()))
-        matches = clones.similar(view, daemon.vectors, sample, asked, _model_name(daemon))
-        degraded = None if sample.vector is not None else "the unit has no vector yet: only equal code is found"
+        matches = clones.similar(view, daemon.vectors.at(view.edition), sample, asked, _model_name(daemon))
+        missing = "" if sample.vector is not None else "the unit has no vector yet: only equal code is found"
+        notes = [note for note in (daemon.model.note(daemon.model.answering), missing) if note]
+        degraded = "; ".join(notes) or None
         return {
             "unit": Describer(view).unit(unit),
             "matches": matches,
@@ -94,13 +107,13 @@ def similar_to_code(
     params: messages.Similar,
     roots: Sequence[RootRecord],
     snippet: Snippet,
-    vector: Vector | None,
-    degraded: str | None,
+    asked: Asked,
 ) -> dict[str, Any]:
-    sample = _sample_of_snippet(snippet, params.language or "text", vector)
+    sample = _sample_of_snippet(snippet, params.language or "text", asked.vector)
     with daemon.store.snapshot() as view:
-        matches = clones.similar(view, daemon.vectors, sample, _range(params, roots), _model_name(daemon))
-        return {"matches": matches, **_standing(daemon, view, roots), "degraded": degraded}
+        vectors = _vectors(daemon, view, asked)
+        matches = clones.similar(view, vectors, sample, _range(params, roots), _model_name(daemon))
+        return {"matches": matches, **_standing(daemon, view, roots), "degraded": asked.degraded}
 
 
 def clone_families(
@@ -118,7 +131,8 @@ def clone_families(
             limit=params.limit,
             expired=expired,
         )
-        return {**found, **_standing(daemon, view, roots)}
+        degraded = daemon.model.note(daemon.model.answering)
+        return {**found, **_standing(daemon, view, roots), "degraded": degraded}
 
 
 def around(
@@ -181,15 +195,18 @@ def explain(daemon: Daemon, root: RootRecord, path: str, line: int) -> dict[str,
         standing = _standing(daemon, view, (root,))
         quoted_names = [f"{q.path}:{q.unit.qualname}" for q in quotes or ()]
     inputs: list[dict[str, Any]] = []
-    own = daemon.own_texts(root, file) if file is not None and source is not None else None
-    if own is not None and file is not None and unit.id in file.units:
-        inputs.append({"input": "own", "hash": recipe.own.hex(), "text": own[file.units.index(unit.id)]})
+    read: list[Input] = []
+    if file is not None and source is not None and unit.id in file.units:
+        place = file.units.index(unit.id)
+        if (rendered := daemon.rendered(root, file, place)) is not None:
+            read.append(Input(recipe.own, rendered.texts[place], rendered.flows.get(place)))
+            inputs.append({"input": "own", "hash": recipe.own.hex(), "text": read[-1].text, **_code_of(read[-1])})
     if quotes is not None:
-        text = context_text(unit, quotes)
-        inputs.append({"input": "context", "hash": recipe.context.hex(), "text": text, "quotes": quoted_names})
-    counted = daemon.model.count_tokens([item["text"] for item in inputs])
-    for item, (tokens, is_cut) in zip(inputs, counted or (), strict=False):
-        item["tokens"], item["truncated"] = tokens, is_cut
+        read.append(Input(recipe.context, context_text(unit, quotes)))
+        inputs.append({"input": "context", "hash": recipe.context.hex(), "text": read[-1].text, "quotes": quoted_names})
+    counted = daemon.model.count_tokens(read)
+    for item, (tokens, variables, is_cut) in zip(inputs, counted or (), strict=False):
+        item["tokens"], item["variables"], item["truncated"] = tokens, variables, is_cut
     reason = state.reason if state is not None else None
     return {
         "unit": record,
@@ -247,10 +264,10 @@ def changes(daemon: Daemon, root: RootRecord, params: messages.Changes) -> dict[
         return answer
 
 
-def similarity(daemon: Daemon, snippets: Sequence[Snippet], languages: Sequence[str], vectors: Any) -> dict[str, Any]:
-    """What two pieces of code are to each other, by the rules of `similar`. `vectors`: float32[2, dim]."""
+def similarity(snippets: Sequence[Snippet], languages: Sequence[str], vectors: Any, model: str) -> dict[str, Any]:
+    """What two pieces of code are to each other, by the rules of `similar`. `vectors`: float32[2, dim] of `model`."""
     first, second = map(_sample_of_snippet, snippets, languages, vectors)
-    found = clones.compare(first, second, _model_name(daemon))
+    found = clones.compare(first, second, model)
     if languages[0] == languages[1] and snippets[0].text == snippets[1].text:  # of code that holds no unit, too
         found = dataclasses.replace(found, similarity=1.0, type="exact")
     cosine = None if found.cosine is None else round(found.cosine, 4)
@@ -258,6 +275,17 @@ def similarity(daemon: Daemon, snippets: Sequence[Snippet], languages: Sequence[
 
 
 # --- parts of answers ------------------------------------------------------------------------------------------------
+
+
+def _code_of(item: Input) -> dict[str, Any]:
+    """What a model that reads data flow reads in place of the text: the comment, the code's tokens, its variables."""
+    if item.flow is None:
+        return {}
+    flow = item.flow
+    edges = [
+        {"variable": flow.tokens[token], "token": token, "from": list(sources)} for token, sources in flow.variables
+    ]
+    return {"read": {"comment": flow.comment, "code": list(flow.tokens), "variables": edges}}
 
 
 def _edge_of(found: networkx.DiGraph, node: int, depth: int, direction: str) -> dict[str, Any]:
@@ -274,11 +302,17 @@ def _edge_of(found: networkx.DiGraph, node: int, depth: int, direction: str) -> 
 
 
 def _standing(daemon: Daemon, view: Snapshot, roots: Sequence[RootRecord]) -> dict[str, Any]:
-    backlog = daemon.indexer.feeder.backlog
     return {
         "clock": daemon.store.clock_text(view.clock),
-        "pending": sum(backlog.pending(root.id) for root in roots),
+        "pending": sum(daemon.model.pending(view, root.id) for root in roots),
     }
+
+
+def _vectors(daemon: Daemon, view: Snapshot, asked: Asked) -> EditionIndex:
+    """What the question's vector may be compared with."""
+    if asked.vector is not None and view.edition != asked.edition:
+        raise EditionChanged(f"edition {view.edition} answers, not {asked.edition}")
+    return daemon.vectors.at(view.edition)
 
 
 def _sample_of_snippet(snippet: Snippet, language: str, vector: Vector | None) -> clones.Sample:
@@ -295,8 +329,9 @@ def _range(params: messages.Similar, roots: Sequence[RootRecord]) -> clones.Rang
 
 
 def _model_name(daemon: Daemon) -> str:
-    info = daemon.embedder.model
-    return info.name if info is not None else ""
+    """Of the model whose vectors answer."""
+    maker = daemon.model.answering.maker
+    return maker.name if maker is not None else ""
 
 
 def _unit_at(view: Snapshot, root: RootRecord, path: str, line: int) -> UnitRecord:

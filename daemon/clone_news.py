@@ -51,7 +51,7 @@ class CloneNews:
 def news_of(daemon: Daemon, units: list[int]) -> list[tuple[RootRecord, dict[str, Any]]]:
     """(root, message) for each of the units that has clones in its workspace. On a query thread."""
     found = []
-    info = daemon.embedder.model
+    info = daemon.model.answering.maker
     with daemon.store.snapshot() as view:
         for id_ in units:
             unit = view.unit(id_)
@@ -61,7 +61,7 @@ def news_of(daemon: Daemon, units: list[int]) -> list[tuple[RootRecord, dict[str
                 continue
             asked = clones.Range(THRESHOLD, MATCHES, frozenset({unit.root}))
             sample = clones.sample_of_unit(view, unit)
-            matches = clones.similar(view, daemon.vectors, sample, asked, info.name if info else "")
+            matches = clones.similar(view, daemon.vectors.at(view.edition), sample, asked, info.name if info else "")
             matches = [match for match in matches if match["end_line"] - match["start_line"] + 1 >= MIN_LINES]
             root = view.root(unit.root)
             if matches and root is not None:

@@ -7,9 +7,11 @@ Terms: a *step* is one commit. `advance` does, in this order and as far as its d
   refresh   a candidate's recipe, recomputed without reading source; unchanged: early cutoff; known to the vector
             cache: attached at once; else queued for the model
 
-`attach` takes the model's vectors in. The work lists lie in the index itself, so a step that was cut short, or a
-daemon that was killed, goes on where the last commit left off; once the lists are empty the index is what a fresh
-build would give. Pure: no clock, no thread, no store of its own; whoever calls supplies the transaction and the time.
+`attach` takes the model's vectors in. While the model changes there are two editions, and a candidate is refreshed in
+both; `fill` gives the units that nobody touches their recipes in the one to come. The work lists lie in the index
+itself, so a step that was cut short, or a daemon that was killed, goes on where the last commit left off; once the
+lists are empty the index is what a fresh build would give. Pure: no clock, no thread, no store of its own; whoever
+calls supplies the transaction and the time.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ from dataclasses import replace
 from typing import Any
 
 from codegraphd.daemon.graph.apply import Applier
-from codegraphd.daemon.graph.candidates import Candidates, decode_cause, encode_cause, name_of
-from codegraphd.daemon.graph.index import Index, Stage, recipe_inputs
+from codegraphd.daemon.graph.candidates import Candidates, decode_cause, name_of
+from codegraphd.daemon.graph.index import Index, Stage, embed_stage, recipe_inputs
 from codegraphd.daemon.graph.recipe import BASE_KINDS, quoted, recipe_of
 from codegraphd.daemon.graph.resolve import resolve
-from codegraphd.daemon.graph.work import CHANGED, IDLE, NEW, NOW, Outcome, ParsedFile, Settings, Work
+from codegraphd.daemon.graph.work import CHANGED, IDLE, NEW, NOW, Edition, Outcome, ParsedFile, Settings, Work
 from codegraphd.store.records import Reason, Recipe, UnitRecord, UnitState
 
 __all__ = [
-    "CHANGED", "IDLE", "NEW", "NOW", "Outcome", "ParsedFile", "Settings", "Work",
-    "advance", "attach", "detach", "embed_entry", "embed_payload", "requeue_all", "set_aside",
+    "CHANGED", "IDLE", "NEW", "NOW", "Edition", "Outcome", "ParsedFile", "Settings", "Work",
+    "advance", "attach", "embed_entry", "embed_payload", "fill", "set_aside",
 ]  # fmt: skip
 
 
@@ -36,16 +38,17 @@ def advance(
     index: Index,
     work: Sequence[Work],
     settings: Settings,
-    model: bytes | None,
+    editions: Sequence[Edition],
     expired: Callable[[], bool],
     *,
     resolving: bool = True,
 ) -> Outcome:
-    """One step. `expired` says when the time slice is over (asked between files and units); `model` is the fingerprint
-    in use, None when there is none: units then wait in the queue. `resolving` False leaves references for later, as
-    the first crawl does until its files are all in."""
+    """One step. `expired` says when the time slice is over (asked between files and units). `editions` are those that
+    the caller knows of, the one that answers first; one that is over by now is left out. `resolving` False leaves
+    references for later, as the first crawl does until its files are all in."""
     outcome = Outcome(clock=index.clock)
-    step = _Step(index, settings, model, outcome)
+    settings = replace(settings, faces=any(edition.faces for edition in editions))
+    step = _Step(index, settings, editions, outcome)
     first: list[int] = []
     for item in work:
         first += step.applier.apply(item)
@@ -63,50 +66,57 @@ def advance(
 
 
 def attach(
-    index: Index, settings: Settings, model: bytes, vectors: Mapping[bytes, Any], units: Sequence[int]
+    index: Index, settings: Settings, edition: Edition, vectors: Mapping[bytes, Any], units: Sequence[int]
 ) -> Outcome:
-    """Take in what the model computed: `vectors` by cache key; `units` are those that waited for them.
+    """Take in what the edition's model computed: `vectors` by cache key; `units` are those that waited for them.
 
-    A vector whose unit has moved on is kept in the cache and not attached.
+    A vector whose unit has moved on, or whose edition is over, is kept in the cache and not attached.
     """
     outcome = Outcome(clock=index.clock)
+    assert edition.model is not None
     for key, vector in vectors.items():
-        index.put_vector(model, key, vector)
+        index.put_vector(edition.model, key, vector)
+    if index.slot_of(edition.number) is None:
+        return outcome
+    stage = embed_stage(index, edition.number)
     for unit_id in units:
-        state = index.state(unit_id)
+        state = index.state(unit_id, edition.number)
         if state is None or state.recipe is None:
-            index.dequeue(Stage.EMBED, unit_id)
+            index.dequeue(stage, unit_id)
             continue
-        if state.attached != state.recipe and not _attach(index, settings, model, unit_id, state):
+        if state.attached != state.recipe and not _attach(index, settings, edition, unit_id, state):
             continue  # its recipe has changed since: it stays queued, with the new one
         outcome.attached += 1
-        outcome.settled.append(unit_id)
-        index.dequeue(Stage.EMBED, unit_id)
+        outcome.settled.append((edition.number, unit_id))
+        index.dequeue(stage, unit_id)
     return outcome
 
 
-def detach(index: Index, unit_ids: Sequence[int]) -> None:
-    """Another model: the vectors that answered for these units mean nothing any more."""
-    for unit_id in unit_ids:
-        index.attach(unit_id, None)
-        if (state := index.state(unit_id)) is not None:
-            index.put_state(unit_id, replace(state, attached=None))
+def fill(
+    index: Index, settings: Settings, edition: Edition, after: int, expired: Callable[[], bool]
+) -> tuple[Outcome, int | None]:
+    """Give the units above id `after` their recipes in an edition that has begun: with the vector from the cache where
+    it is known, else queued for the model. What `advance` did for the edition already is left as it is.
+
+    -> the outcome, and behind which unit to go on; None: every unit has a recipe.
+    """
+    outcome = Outcome(clock=index.clock)
+    step = _Step(index, replace(settings, faces=edition.faces), [edition], outcome)
+    while step.editions and (unit_ids := index.unit_ids(after, 64)):
+        for unit_id in unit_ids:
+            if index.state(unit_id, edition.number) is None:
+                step.refresh_unit(unit_id, "model", "", 0, NEW)
+        after = unit_ids[-1]
+        if expired():
+            return outcome, after
+    return outcome, None
 
 
-def set_aside(index: Index, units: Sequence[int]) -> None:
+def set_aside(index: Index, edition: Edition, units: Sequence[int]) -> None:
     """Take units off the model's queue that the model cannot digest; their next edit queues them again."""
-    for unit_id in units:
-        index.dequeue(Stage.EMBED, unit_id)
-
-
-def requeue_all(index: Index, root: int, reason: str) -> int:
-    """Another model or recipe: every unit of the root is a candidate again. -> how many."""
-    n = 0
-    for file in index.files(root):
-        for unit_id in file.units:
-            index.enqueue(Stage.RECIPE, unit_id, encode_cause((reason, "", 0, NEW)))
-            n += 1
-    return n
+    if index.slot_of(edition.number) is not None:
+        for unit_id in units:
+            index.dequeue(embed_stage(index, edition.number), unit_id)
 
 
 def embed_payload(root: int, priority: int) -> bytes:
@@ -119,9 +129,10 @@ def embed_entry(payload: bytes) -> tuple[int, int]:
     return int.from_bytes(payload[1:5], "little"), payload[0]
 
 
-def _attach(index: Index, settings: Settings, model: bytes, unit_id: int, state: UnitState) -> bool:
-    recipe = state.recipe
+def _attach(index: Index, settings: Settings, edition: Edition, unit_id: int, state: UnitState) -> bool:
+    recipe, model = state.recipe, edition.model
     assert recipe is not None
+    assert model is not None
     own = index.vector(model, recipe.own)
     if own is None:
         return False
@@ -133,16 +144,17 @@ def _attach(index: Index, settings: Settings, model: bytes, unit_id: int, state:
         vector = settings.own_weight * own + (1.0 - settings.own_weight) * context
         norm = float(vector @ vector) ** 0.5
         vector = vector / norm if norm else own
-    index.attach(unit_id, vector)
-    index.put_state(unit_id, replace(state, attached=recipe))
+    index.attach(unit_id, vector, edition.number)
+    index.put_state(unit_id, replace(state, attached=recipe), edition.number)
     return True
 
 
 class _Step:
     """The state of one step: candidates found so far, and a cache of units read in it."""
 
-    def __init__(self, index: Index, settings: Settings, model: bytes | None, outcome: Outcome) -> None:
-        self.index, self.settings, self.model, self.outcome = index, settings, model, outcome
+    def __init__(self, index: Index, settings: Settings, editions: Sequence[Edition], outcome: Outcome) -> None:
+        self.index, self.settings, self.outcome = index, settings, outcome
+        self.editions = [edition for edition in editions if index.slot_of(edition.number) is not None]
         self.candidates = Candidates(index, settings)
         self.applier = Applier(index, self.candidates, outcome)
         self._units = self.applier.units
@@ -198,14 +210,14 @@ class _Step:
             if n and depth and expired():
                 self.candidates.postpone(ordered[n:])
                 return
-            if depth and self._refresh_unit(unit_id, level, cause, depth, self._capped(priority, n_cascaded)):
+            if depth and self.refresh_unit(unit_id, level, cause, depth, self._capped(priority, n_cascaded)):
                 n_cascaded += 1
             elif not depth:
-                self._refresh_unit(unit_id, level, cause, depth, priority)
+                self.refresh_unit(unit_id, level, cause, depth, priority)
         while batch := self.index.queued(Stage.RECIPE, 64):  # at least one batch, so that every step gets on
             for unit_id, payload in batch:
                 level, cause, depth, priority = decode_cause(payload)
-                if self._refresh_unit(unit_id, level, cause, depth, self._capped(priority, n_cascaded)) and depth:
+                if self.refresh_unit(unit_id, level, cause, depth, self._capped(priority, n_cascaded)) and depth:
                     n_cascaded += 1
                 self.index.dequeue(Stage.RECIPE, unit_id)
             if expired():
@@ -218,41 +230,51 @@ class _Step:
         self.outcome.truncated += 1
         return IDLE
 
-    def _refresh_unit(self, unit_id: int, level: str, cause: str, depth: int, priority: int) -> bool:
-        """-> whether the recipe was another than before."""
+    def refresh_unit(self, unit_id: int, level: str, cause: str, depth: int, priority: int) -> bool:
+        """-> whether the recipe was another than before, in any edition."""
         index, outcome = self.index, self.outcome
         unit = self._unit(unit_id)
         if unit is None:
             return False
-        state = index.state(unit_id) or UnitState(None, None, None)
-        if state.recipe is None:
-            level, cause, depth = "initial", name_of(unit), 0
         quotes = quoted(index, unit, self.settings.max_cascade_depth, self._unit) if self.settings.faces else None
-        recipe = recipe_of(unit, quotes)
-        if recipe == state.recipe and level != "model":
+        is_new = is_known = False
+        for edition in self.editions:
+            state = index.state(unit_id, edition.number) or UnitState(None, None, None)
+            if state.recipe is None and edition.number == index.edition and level != "model":
+                level, cause, depth = "initial", name_of(unit), 0
+            recipe = recipe_of(unit, quotes if edition.faces else None)
+            if recipe != state.recipe:
+                state = UnitState(recipe, state.attached, Reason(level, cause, depth, index.clock))
+                self._offer(edition, unit, recipe, state, priority)
+                is_new = True
+            else:
+                is_known |= state.attached == recipe
+        if is_new:
+            outcome.levels[level] += 1
+            outcome.max_depth = max(outcome.max_depth, depth)
+        else:
             outcome.early_cutoffs += 1
-            outcome.hits += state.attached == recipe  # asked for again, and known
-            return False
-        outcome.levels[level] += 1
-        outcome.max_depth = max(outcome.max_depth, depth)
-        state = UnitState(recipe, state.attached, Reason(level, cause, depth, index.clock))
-        self._offer(unit, recipe, state, priority)
-        return True
+            outcome.hits += is_known  # asked for again, and known
+        return is_new
 
-    def _offer(self, unit: UnitRecord, recipe: Recipe, state: UnitState, priority: int) -> None:
+    def _offer(self, edition: Edition, unit: UnitRecord, recipe: Recipe, state: UnitState, priority: int) -> None:
         """The vector from the cache where it is known, else from the model, later."""
-        index, outcome, model = self.index, self.outcome, self.model
+        index, outcome, model = self.index, self.outcome, edition.model
+        stage = embed_stage(index, edition.number)
         if model is not None and all(index.has_vector(model, key) for key in recipe_inputs(recipe)):
             outcome.hits += 1
-            if _attach(index, self.settings, model, unit.id, state):
+            if _attach(index, self.settings, edition, unit.id, state):
                 outcome.attached += 1
-                outcome.settled.append(unit.id)
-                index.dequeue(Stage.EMBED, unit.id)
+                outcome.settled.append((edition.number, unit.id))
+                index.dequeue(stage, unit.id)
                 return
         outcome.misses += 1
-        index.put_state(unit.id, state)
-        index.enqueue(Stage.EMBED, unit.id, embed_payload(unit.root, priority))
-        outcome.embed.append((unit.id, unit.root, priority))
+        if model is None and state.attached not in (None, recipe):
+            index.attach(unit.id, None, edition.number)
+            state = replace(state, attached=None)
+        index.put_state(unit.id, state, edition.number)
+        index.enqueue(stage, unit.id, embed_payload(unit.root, priority))
+        outcome.embed.append((edition.number, unit.id, unit.root, priority))
 
     def _unit(self, unit_id: int) -> UnitRecord | None:
         if unit_id not in self._units:

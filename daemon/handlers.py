@@ -12,9 +12,8 @@ import functools
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -23,6 +22,8 @@ import numpy.typing as npt
 from codegraphd.daemon import answers
 from codegraphd.daemon.clone_news import news_of
 from codegraphd.daemon.paging import P, page
+from codegraphd.daemon.questions import Questions
+from codegraphd.daemon.snippets import Snippet
 from codegraphd.daemon.status import status_document
 from codegraphd.daemon.subscribers import Subscribers
 from codegraphd.ipc import messages
@@ -40,8 +41,6 @@ T = TypeVar("T")
 Vector = npt.NDArray[np.float32]
 
 QUERY_THREADS = 4
-QUERY_MODEL_S = 10.0  # the longest that a loaded model may take for one question before words answer alone
-_CACHED_QUERIES = 512
 _KNOWN_LANGUAGES = frozenset(LANGUAGES)
 
 
@@ -51,7 +50,7 @@ class Handlers:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._pool = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
-        self._vectors: OrderedDict[tuple[bytes, str], Vector] = OrderedDict()
+        self._questions = Questions(daemon)
         self.subscribers = Subscribers()
         self._tasks: set[asyncio.Task[list[tuple[RootRecord, dict[str, Any]]]]] = (
             set()
@@ -91,7 +90,7 @@ class Handlers:
 
     def shed(self) -> None:
         """Memory is short: forget what can be computed again. From any thread."""
-        self._vectors = OrderedDict()
+        self._questions.shed()
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -116,13 +115,14 @@ class Handlers:
         state = self._daemon.indexer.roots.get(root.id)
         if state is None or not state.crawled:
             return "crawling"
-        pending = self._daemon.indexer.feeder.backlog.pending(root.id)
+        pending = self._daemon.indexer.feeders.pending(root.id) or self._daemon.model.change.is_under_way
         return "missing" if state.missing else "indexing" if state.is_busy or pending else "ready"
 
     async def _reload(self, _: messages.Reload, __: ClientContext) -> Any:
         problem = await self._run(self._daemon.reload)
         if problem:
             raise RequestError(BAD_PARAMETERS, f"{problem}; the old configuration stays in force")
+        await asyncio.wrap_future(self._daemon.indexer.call(lambda: None))  # where another model is taken up
         return {"config": self._daemon.paths.config}
 
     async def _gc(self, _: messages.Gc, __: ClientContext) -> Any:
@@ -141,10 +141,14 @@ class Handlers:
         self._check_languages(params.languages)
         if params.sync:
             await self._synced(roots, semantic=False, timeout_s=self._daemon.config.limits.request_timeout_s)
-        vector, degraded = None, None
-        if params.mode != "lexical":
-            vector, degraded = await self._query_vector(params.query, params.wait_ms, must=params.mode == "semantic")
-        return await self._paged(params, "results", lambda p: answers.search(self._daemon, p, roots, vector, degraded))
+
+        async def ask() -> Any:
+            asked = answers.Asked(None, 0, None)
+            if params.mode != "lexical":
+                asked = await self._questions.of_query(params.query, params.wait_ms, must=params.mode == "semantic")
+            return await self._paged(params, "results", lambda p: answers.search(self._daemon, p, roots, asked))
+
+        return await self._questions.of_one_edition(ask)
 
     async def _similar(self, params: messages.Similar, _: ClientContext) -> Any:
         self._check_languages(params.languages)
@@ -153,14 +157,18 @@ class Handlers:
             assert params.path is not None
             assert params.line is not None
             root, path = self._daemon.workspaces.resolve(params.path, params.root)
-            ask = functools.partial(answers.similar_to_unit, self._daemon, root=root, path=path, roots=roots)
-            return await self._paged(params, "matches", ask)
+            of_unit = functools.partial(answers.similar_to_unit, self._daemon, root=root, path=path, roots=roots)
+            return await self._questions.of_one_edition(lambda: self._paged(params, "matches", of_unit))
         self._check_languages([params.language or ""])
         snippet = await self._run(lambda: self._daemon.snippet(params.code or "", params.language or "text"))
-        vector, degraded = await self._text_vector(snippet.text)
-        return await self._paged(
-            params, "matches", lambda p: answers.similar_to_code(self._daemon, p, roots, snippet, vector, degraded)
-        )
+
+        async def ask() -> Any:
+            asked = await self._questions.of_snippet(snippet)
+            return await self._paged(
+                params, "matches", lambda p: answers.similar_to_code(self._daemon, p, roots, snippet, asked)
+            )
+
+        return await self._questions.of_one_edition(ask)
 
     async def _clones(self, params: messages.Clones, _: ClientContext) -> Any:
         self._check_languages(params.languages)
@@ -230,7 +238,7 @@ class Handlers:
 
     async def _embed_batch(self, params: messages.EmbedBatch, _: ClientContext) -> Any:
         if not params.inputs:
-            return {"vectors": [], "dim": self._model().dim}
+            return {"vectors": [], "dim": self._questions.info(self._daemon.model.for_texts).dim}
         vectors = await self._embedded(params.inputs)
         return {"vectors": [_encoded(v, params.encoding) for v in vectors], "dim": int(vectors.shape[1])}
 
@@ -239,74 +247,27 @@ class Handlers:
         self._check_languages(languages)
         pairs = list(zip((params.code1, params.code2), languages, strict=True))
         snippets = await self._run(lambda: [self._daemon.snippet(code, language) for code, language in pairs])
-        vectors = await self._ask_model([snippet.text for snippet in snippets], "document", self._timeout())
-        return await self._run(lambda: answers.similarity(self._daemon, snippets, languages, vectors))
+        model = self._daemon.model
+        name = self._questions.info(model.for_texts).name
+        vectors = await self._questions.ask(model.for_texts, snippets, "document", self._timeout())
+        return await self._run(lambda: answers.similarity(snippets, languages, vectors, name))
 
     async def _embedded(self, inputs: Sequence[messages.EmbedInput]) -> npt.NDArray[np.float32]:
         """One row for each input, of unit length."""
         self._check_languages([item.language for item in inputs])
-        texts = await self._run(
-            lambda: [i.code if i.role == "query" else self._daemon.snippet(i.code, i.language).text for i in inputs]
+        snippets = await self._run(
+            lambda: [
+                Snippet(None, i.code) if i.role == "query" else self._daemon.snippet(i.code, i.language) for i in inputs
+            ]
         )
+        embedder = self._daemon.model.for_texts
         rows: dict[int, Vector] = {}
         for role in ("document", "query"):
             places = [n for n, item in enumerate(inputs) if item.role == role]
             if places:
-                found = await self._ask_model([texts[n] for n in places], role, self._timeout())
+                found = await self._questions.ask(embedder, [snippets[n] for n in places], role, self._timeout())
                 rows.update(zip(places, found, strict=True))
         return np.stack([rows[n] for n in range(len(inputs))])
-
-    async def _query_vector(self, text: str, wait_ms: int, *, must: bool) -> tuple[Vector | None, str | None]:
-        """-> (the query as the model sees it, what the answer has to do without)."""
-        embedder = self._daemon.embedder
-        info = embedder.model
-        if info is None:
-            if must:
-                self._model()
-            return None, self._daemon.model.trouble() or "no model"
-        key = (info.fingerprint, text)
-        if (known := self._vectors.get(key)) is not None:
-            self._vectors.move_to_end(key)
-            return known, None
-        state = embedder.state.state
-        wait_s = self._timeout() if must else QUERY_MODEL_S if state == "ready" else wait_ms / 1000
-        try:
-            vector = (await self._ask_model([text], "query", wait_s))[0]
-        except RequestError as error:
-            if must:
-                raise RequestError(UNAVAILABLE, f"no answer by meaning: {error.message}") from None
-            return None, "model loading" if error.code == TIMEOUT and state != "failed" else error.message
-        self._vectors[key] = vector
-        if len(self._vectors) > _CACHED_QUERIES:
-            self._vectors.popitem(last=False)
-        return vector, None
-
-    async def _text_vector(self, text: str) -> tuple[Vector | None, str | None]:
-        """A document's vector; None with the reason where there is no model: then only equal code is found."""
-        try:
-            return (await self._ask_model([text], "document", self._timeout()))[0], None
-        except RequestError as error:
-            return None, error.message
-
-    async def _ask_model(self, texts: list[str], role: str, wait_s: float) -> npt.NDArray[np.float32]:
-        self._model()
-        future: Future[Any] = self._daemon.embedder.query(texts, role, wait_s)
-        try:
-            vectors: npt.NDArray[np.float32] = await asyncio.wait_for(asyncio.wrap_future(future), wait_s)
-        except TimeoutError:
-            raise RequestError(TIMEOUT, "the model did not answer in time") from None
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
-        except Exception as error:
-            raise RequestError(UNAVAILABLE, f"the model cannot answer: {error}") from None
-        return vectors
-
-    def _model(self) -> Any:
-        info = self._daemon.embedder.model
-        if info is None:
-            raise RequestError(UNAVAILABLE, f"no model: {self._daemon.model.trouble() or 'none is installed'}")
-        return info
 
     # --- keeping up ---------------------------------------------------------------------------------------------------
 
@@ -353,9 +314,12 @@ class Handlers:
 
     def tell_of_clones(self, units: list[int]) -> None:
         """Those of the units that have clones are told to who asked for it. On the loop's thread."""
-        task = asyncio.create_task(self._run(lambda: news_of(self._daemon, units)))
+        task = asyncio.create_task(self._news(units))
         self._tasks.add(task)
         task.add_done_callback(self._told)
+
+    async def _news(self, units: list[int]) -> list[tuple[RootRecord, dict[str, Any]]]:
+        return await self._questions.of_one_edition(lambda: self._run(lambda: news_of(self._daemon, units)))
 
     def _told(self, task: asyncio.Task[list[tuple[RootRecord, dict[str, Any]]]]) -> None:
         self._tasks.discard(task)

@@ -20,20 +20,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
-from codegraphd.daemon.embedding.feeder import Feeder
-from codegraphd.daemon.engine import (
-    NOW,
-    Outcome,
-    ParsedFile,
-    Settings,
-    Work,
-    advance,
-    embed_entry,
-    requeue_all,
-)
-from codegraphd.daemon.graph.index import Index, Stage
+from codegraphd.daemon.embedding.feeders import Feeders
+from codegraphd.daemon.engine import Outcome, ParsedFile, Settings, Work, advance
+from codegraphd.daemon.graph.index import Index
 from codegraphd.daemon.own_texts import OwnTexts
-from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
+from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers, Rendered, RenderJob
 from codegraphd.daemon.search.stale import Lost
 from codegraphd.daemon.waiters import Barrier, Waiters
 from codegraphd.daemon.workset import RootWork, Sequences, skipped_module
@@ -109,7 +100,7 @@ class Indexer:
         store: Store,
         writer: Writer,
         parsers: Parsers,
-        make_feeder: Callable[[Callable[..., None], Callable[..., None]], Feeder],
+        make_feeders: Callable[[Callable[..., None], Callable[..., None]], Feeders],
         *,
         settings: Settings,
         max_file_bytes: int,
@@ -124,7 +115,7 @@ class Indexer:
         self.problem: str | None = None  # why steps fail at present
         self.clock = 0
         self._texts = OwnTexts(parsers, lambda run: self.post(Call(run)))
-        self.feeder = make_feeder(self._render, self._submit)
+        self.feeders = make_feeders(self._render, self._submit)
         self.lost = Lost(time.monotonic)
         self.on_tick: list[Callable[[float], None]] = []
         self._subscriber = subscriber
@@ -141,10 +132,7 @@ class Indexer:
     def start(self) -> None:
         with self.store.snapshot() as view:
             self.clock = view.clock
-            now = time.monotonic()
-            for unit, payload in view.queued(Stage.EMBED):
-                root, priority = embed_entry(payload)
-                self.feeder.backlog.add(unit, root, priority, now)
+            self.feeders.load(view)
         self._thread.start()
 
     def close(self) -> None:
@@ -194,7 +182,7 @@ class Indexer:
 
     def forget_root(self, id: int) -> None:
         self.roots.pop(id, None)
-        self.feeder.drop_root(id)
+        self.feeders.drop_root(id)
         self._waiters.forget(id)
 
     def wait_synced(self, root: int, barrier: Barrier, *, semantic: bool) -> Future[int]:
@@ -208,23 +196,12 @@ class Indexer:
 
         return self._waiters.add(root, semantic=semantic, barrier=raised)
 
-    def reindex_model(self, reason: str = "model") -> None:
-        """Every unit's recipe or model is another: queue all of them again."""
-        roots = list(self.roots)
-
-        def job(index: Index) -> Outcome:
-            for root in roots:
-                requeue_all(index, root, reason)
-            return Outcome(clock=index.clock, more=True)
-
-        self._submit(job, False, lambda _: self._wake_lists())
-
     def raise_file(self, root: int, path: str) -> None:
         """A person looks at this file: its units go to the model before all others."""
         with self.store.snapshot() as view:
             file = view.file(root, path)
         if file is not None:
-            self.feeder.backlog.raise_priority(file.units, NOW, time.monotonic())
+            self.feeders.raise_units(file.units)
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -243,7 +220,7 @@ class Indexer:
                 now = time.monotonic()
                 if now >= next_tick:
                     next_tick = now + TICK_S
-                    self.feeder.tick(now)
+                    self.feeders.tick(now)
                     for tick in self.on_tick:
                         tick(now)
                 self._advance(now)
@@ -311,10 +288,9 @@ class Indexer:
             self._dispatch(root)
         if self._step is None and now >= self._retry_at:
             self._begin_step(now)
-        self.feeder.edits_only = any(root.n_unparsed > IN_FLIGHT for root in self.roots.values())
-        self.feeder.pump(now)
+        self.feeders.pump(now, edits_only=any(root.n_unparsed > IN_FLIGHT for root in self.roots.values()))
         if self._waiters:
-            self._waiters.release(self.roots, self.feeder.backlog, self.clock, is_behind=self.is_behind)
+            self._waiters.release(self.roots, self.feeders, self.clock, is_behind=self.is_behind)
 
     def _dispatch(self, root: RootWork) -> None:
         paths = root.to_parse(IN_FLIGHT) if root.waiting else []
@@ -352,11 +328,11 @@ class Indexer:
         if not step.work and not (self._more and resolving):
             return
         self._step = step
-        work, settings, model = step.work, self.settings, self.feeder.model
+        work, settings, editions = step.work, self.settings, self.feeders.editions()
 
         def job(index: Index) -> Outcome:
             until = time.monotonic() + SLICE_S
-            return advance(index, work, settings, model, lambda: time.monotonic() >= until, resolving=resolving)
+            return advance(index, work, settings, editions, lambda: time.monotonic() >= until, resolving=resolving)
 
         self._submit(job, urgent and bool(step.work), self._stepped)
 
@@ -374,15 +350,12 @@ class Indexer:
         self.problem = None
         outcome = future.result()
         now = time.monotonic()
-        self._count(outcome)
+        self.count(outcome)
         self.lost.add(outcome.lost)
         self._more = outcome.more
-        for unit in outcome.settled:
-            self.feeder.backlog.discard(unit)
-        for unit, root_id, priority in outcome.embed:
-            self.feeder.backlog.add(unit, root_id, priority, now)
+        self.feeders.take(outcome, now)
         if any(work.parsed for work in step.work):
-            self.feeder.files_read(now)
+            self.feeders.files_read(now)
         for (root_id, path), sequence in step.sequences.items():
             if (root := self.roots.get(root_id)) is not None:
                 root.committed(path, sequence)
@@ -393,7 +366,7 @@ class Indexer:
                 if (root := self.roots.get(root_id)) is not None:
                     self._subscriber.progress(root_id, root.done, root.total)
 
-    def _count(self, outcome: Outcome) -> None:
+    def count(self, outcome: Outcome) -> None:
         for name in ("changes", "early_cutoffs", "truncated", "hits", "misses", "attached"):
             self.counters[name] += getattr(outcome, name)
         self.levels.update(outcome.levels)
@@ -405,12 +378,10 @@ class Indexer:
         future = self.writer.submit(job, interactive=interactive)
         future.add_done_callback(lambda done: self.post(Stepped(done, then)))
 
-    def _render(self, file: FileRecord, done: Callable[[tuple[str, ...] | None], None]) -> None:
+    def _render(self, file: FileRecord, flows: tuple[int, ...], done: Callable[[Rendered | None], None]) -> None:
         root = self.roots.get(file.root)
         if root is None:
             done(None)
             return
-        self._texts.render(root.path, file, done, urgent=self.feeder.backlog.pending(file.root) <= 64)
-
-    def _wake_lists(self) -> None:
-        self._more = True
+        job = RenderJob(root.path, file.path, file.digest, flows)
+        self._texts.render(job, done, urgent=self.feeders.pending(file.root) <= 64)

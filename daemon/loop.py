@@ -30,8 +30,9 @@ from codegraphd.daemon.config import Config, ConfigError, changed_sections
 from codegraphd.daemon.config import load as load_config
 from codegraphd.daemon.handlers import Handlers
 from codegraphd.daemon.indexer import Indexer
+from codegraphd.daemon.memory import MemoryLimit
 from codegraphd.daemon.model import ModelInUse
-from codegraphd.daemon.parsers import Parsers, StudyJob
+from codegraphd.daemon.parsers import Parsers, Rendered, RenderJob, StudyJob
 from codegraphd.daemon.settings import (
     AT_ONCE,
     cache_budget,
@@ -41,7 +42,7 @@ from codegraphd.daemon.settings import (
     without_effect,
 )
 from codegraphd.daemon.snippets import WAIT_S, Snippet, read_snippet
-from codegraphd.daemon.startup import few_arenas, log_to_stderr, open_store, release_free_memory, stamp
+from codegraphd.daemon.startup import few_arenas, log_to_stderr, open_store, stamp
 from codegraphd.daemon.status import LoopLag, Usage
 from codegraphd.daemon.workspace.watch import Watcher
 from codegraphd.daemon.workspaces import Workspaces
@@ -55,6 +56,7 @@ from codegraphd.store.errors import StoreError
 from codegraphd.store.lexical import WordIndex
 from codegraphd.store.records import FileRecord, RootRecord, UnitRecord
 from codegraphd.store.snapshot import Snapshot
+from codegraphd.store.transaction import Transaction
 from codegraphd.store.writer import Writer
 
 log = logging.getLogger("codegraphd")
@@ -88,12 +90,11 @@ class Daemon:
         self.writer = Writer(self.store, [self.words.apply, self.vectors.apply])
         self.parsers = Parsers(most=max(1, min(4, (os.cpu_count() or 2) - 0)))
         self.model = ModelInUse(self, os.path.join(paths.state, "models"))
-        self.embedder = self.model.embedder
         self.indexer = Indexer(
             self.store,
             self.writer,
             self.parsers,
-            self.model.make_feeder,
+            self.model.make_feeders,
             settings=engine_settings(config),
             max_file_bytes=config.index.max_file_kb << 10,
             subscriber=_Subscriber(self),
@@ -104,10 +105,11 @@ class Daemon:
         )
         self.handlers = Handlers(self)
         self.writer.add_listener(CloneNews(self).committed)
+        self.writer.add_listener(self.model.committed)
         self._next_tend = 0.0
         self._stop = asyncio.Event()
         self.must_restart = False  # the store under us cannot be trusted any more, or the configuration is another
-        self.memory_problem: str | None = None
+        self.memory = MemoryLimit(self.usage.rss_bytes, self._shed, self._restart, paths.state)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -145,7 +147,7 @@ class Daemon:
         self.handlers.close()
         self.indexer.close()
         self.parsers.close()
-        self.embedder.close()
+        self.model.close()
         self.writer.close()
         self.words.close()
         self.vectors.close()
@@ -174,8 +176,8 @@ class Daemon:
         """Upkeep, on the indexer's thread."""
         if now >= self._next_tend:
             self._next_tend = now + TEND_PERIOD_S
-            self.embedder.tick(now)
-            self._mind_memory()
+            self.model.tick(now)
+            self.memory.mind(int(self.config.limits.memory_mb * 2**20))
             if (trouble := self.store.tend()) is not None:
                 self._restart(trouble)
             if (seen := stamp(self.paths.config)) != self._config_stamp:
@@ -189,21 +191,10 @@ class Daemon:
             self.must_restart = True
             self.on_loop(self._stop.set)
 
-    def _mind_memory(self) -> None:
-        """Over the soft limit: give back what can be given back, and say so if that is not enough."""
-        limit = int(self.config.limits.memory_mb * 2**20)
-        if self.usage.rss_bytes() <= limit:
-            self.memory_problem = None
-            return
+    def _shed(self) -> None:
+        """Memory is short: forget what can be computed again."""
         self.model.shed()
         self.handlers.shed()
-        gc.collect()
-        release_free_memory()
-        rss = self.usage.rss_bytes()
-        self.memory_problem = None
-        if rss > limit:
-            used = f"{rss >> 20} MB of {limit >> 20} MB"
-            self.memory_problem = f"memory: {used} ([limits] memory_mb); watch fewer or smaller workspaces, or raise it"
 
     # --- for handlers -------------------------------------------------------------------------------------------------
 
@@ -228,14 +219,16 @@ class Daemon:
 
     def snippet(self, code: str, language: str) -> Snippet:
         """A piece of code, parsed in a parser process. Blocks; for query threads."""
-        return read_snippet(self.parsers, os.path.join(self.paths.state, "snippets"), code, language)
+        directory = os.path.join(self.paths.state, "snippets")
+        return read_snippet(self.parsers, directory, code, language, with_flow=self.model.reads_flow)
 
-    def own_texts(self, root: RootRecord, file: FileRecord) -> tuple[str, ...] | None:
-        """What the model reads of each unit of a file; None: the file has moved on. Blocks; for query threads."""
-        texts: Future[tuple[str, ...] | None] = Future()
-        self.parsers.render(root.path, file.path, file.digest, texts.set_result, urgent=True)
+    def rendered(self, root: RootRecord, file: FileRecord, index: int) -> Rendered | None:
+        """What the model reads of a unit of a file; None: the file has moved on. Blocks; for query threads."""
+        rendered: Future[Rendered | None] = Future()
+        flows = (index,) if self.model.answering.embedder.reads_flow else ()
+        self.parsers.render(RenderJob(root.path, file.path, file.digest, flows), rendered.set_result, urgent=True)
         try:
-            return texts.result(WAIT_S)
+            return rendered.result(WAIT_S)
         except TimeoutError:
             return None
 
@@ -267,6 +260,8 @@ class Daemon:
         if any(name not in AT_ONCE for name in changed_sections(self.config, config)):
             self._restart(f"{self.paths.config} has changed")
             return None
+        if config.embedding != self.config.embedding:
+            self.indexer.call(functools.partial(self.model.reconfigure, config))
         if config.index != self.config.index:
             self.indexer.max_file_bytes = config.index.max_file_kb << 10
             self.workspaces.watcher.configure(
@@ -283,9 +278,18 @@ class Daemon:
         return None
 
     def collect_garbage(self) -> int:
-        """Evict cached vectors over their budget or time. -> how many."""
+        """Drop cached vectors over their budget or time, and those of models that no edition uses. -> how many."""
         total = 0
         while n := self.writer.submit(lambda txn: txn.evict(), interactive=False).result():
+            total += n
+        row: int | None = 0
+        while row is not None:
+            used, at = self.model.fingerprints(), row
+
+            def drop(txn: Transaction, at: int = at, used: frozenset[bytes] = used) -> tuple[int, int | None]:
+                return txn.drop_vectors(lambda model, _: model not in used, at)
+
+            n, row = self.writer.submit(drop, interactive=False).result()
             total += n
         return total
 
@@ -310,7 +314,7 @@ class Daemon:
 
     def lookup_p50_us(self) -> float | None:
         """Median time of one look-up in the vector cache, measured now on up to 64 cached vectors."""
-        model = self.indexer.feeder.model
+        model = self.indexer.feeders.answering.model
         if model is None:
             return None
         with self.store.snapshot() as view:
@@ -353,7 +357,7 @@ class _Subscriber:
         self._tell("indexed", root, message)
 
     def progress(self, root: int, done: int, total: int) -> None:
-        pending = self._daemon.indexer.feeder.backlog.pending(root)
+        pending = self._daemon.indexer.feeders.pending(root)
         message = {"done": done, "total": total, "pending": pending}
         self._tell("progress", root, message)
 

@@ -11,12 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from codegraphd.daemon.parser_process import unpack
-from codegraphd.daemon.parsers import Parsers
-from codegraphd.store.records import FileRecord
+from codegraphd.daemon.parsers import Parsers, Rendered, RenderJob
 
 KEPT_BYTES = 2 << 20  # packed; a file of 10,000 lines has some 300 KB
 
-Done = Callable[[tuple[str, ...] | None], None]
+Done = Callable[[Rendered | None], None]
 
 
 class OwnTexts:
@@ -36,12 +35,10 @@ class OwnTexts:
         while self._n_bytes > KEPT_BYTES:
             self._n_bytes -= len(self._kept.popitem(last=False)[1])
 
-    def render(self, root_path: str, file: FileRecord, done: Done, *, urgent: bool) -> None:
+    def render(self, job: RenderJob, done: Done, *, urgent: bool) -> None:
         """Call `done`, at once or later, with the texts in the order of the units; None: the file has moved on."""
-        texts = self._kept.get((file.path, file.digest))
-        if texts is not None:
-            done(unpack(texts))
+        texts = self._kept.get((job.path, job.digest))
+        if texts is not None and not job.flows:
+            done(Rendered(unpack(texts), {}))
             return
-        self._parsers.render(
-            root_path, file.path, file.digest, lambda found: self._post(lambda: done(found)), urgent=urgent
-        )
+        self._parsers.render(job, lambda found: self._post(lambda: done(found)), urgent=urgent)

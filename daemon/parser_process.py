@@ -4,13 +4,13 @@ Owns: the wire between the pool (`daemon.parsers`) and its children, and the chi
 of one version only, so it is nothing but msgpack of tuples in the order of the records' fields.
 
     request   [id, "parse", urgent, root, path, known digest or nil, max_bytes]
-              [id, "render", urgent, root, path, digest]
+              [id, "render", urgent, root, path, digest, indices of the units whose data flow is wanted]
               [id, "study", urgent, root, path, digest, language, start_byte, end_byte]
     answer    [0, "ready", process id]                      once, when the grammars are at hand
               [id, "start", stat, digest, language, cpu]    parsing of these bytes begins now; processor time so far
               [id, "module", stat, module, seconds, packed texts of an urgent request]   [id, "unchanged", stat]
               [id, "gone"]   [id, "skipped", stat or nil, reason]   [id, "raised", text]
-              [id, "texts", texts or nil]   [id, "studied", map or nil]
+              [id, "texts", texts or nil, [[index, flow], …]]   [id, "studied", map or nil]
 
 The child looks at its input between two files, so that an urgent request overtakes the bulk that already lies there.
 A "start" is sent in the same write as the answer before it: it costs no extra wake-up of the daemon, and it tells the
@@ -30,14 +30,14 @@ import stat as stat_module
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from operator import attrgetter
 from typing import IO, Any, Protocol
 
 import msgpack
 
 from codegraphd.daemon.child import child_streams, write_frame
-from codegraphd.store.records import Binding, Module, Reference, Stat, Unit, Words
+from codegraphd.store.records import Binding, CodeFlow, Module, Reference, Stat, Unit, Words
 
 ANALYSIS = "codegraphd.daemon.analysis.parse"
 _LENGTH = struct.Struct("<I")
@@ -53,7 +53,7 @@ def _fields(record: type) -> Callable[[Any], tuple[Any, ...]]:
     return getter
 
 
-_unit, _words, _reference, _binding, _stat = map(_fields, (Unit, Words, Reference, Binding, Stat))
+_unit, _words, _reference, _binding, _stat, _flow = map(_fields, (Unit, Words, Reference, Binding, Stat, CodeFlow))
 
 
 def pack(value: Any) -> bytes:
@@ -157,6 +157,10 @@ class Analysis(Protocol):
 
     def render(self, path: str, source: bytes) -> tuple[str, ...]: ...
 
+    def render_flows(
+        self, path: str, source: bytes, wanted: Collection[int]
+    ) -> tuple[tuple[str, ...], dict[int, CodeFlow]]: ...
+
     def parse_and_render(self, path: str, source: bytes) -> tuple[Module, tuple[str, ...]]: ...
 
 
@@ -197,23 +201,23 @@ def answer(request: tuple[Any, ...], analysis: Analysis, started: Callable[..., 
     """Do one request. `started(id, "start", ...)` is called before any parsing."""
     number, task, urgent, root, path, *rest = request
     name = os.fsdecode(path)
-    nothing = "studied" if task == "study" else "texts"
+    nothing = ("studied", None) if task == "study" else ("texts", None, ())
     try:
         found = read_file(root, path, rest[1] if task == "parse" else sys.maxsize)
     except UnreadableError as trouble:
         stat = trouble.stat and _stat(trouble.stat)
-        return (number, "skipped", stat, trouble.reason) if task == "parse" else (number, nothing, None)
+        return (number, "skipped", stat, trouble.reason) if task == "parse" else (number, *nothing)
     if found is None:
-        return (number, "gone") if task == "parse" else (number, nothing, None)
+        return (number, "gone") if task == "parse" else (number, *nothing)
     stat, source = found
     digest = hashlib.sha256(source).digest()
     if (digest == rest[0]) != (task != "parse"):
-        return (number, "unchanged", _stat(stat)) if task == "parse" else (number, nothing, None)
+        return (number, "unchanged", _stat(stat)) if task == "parse" else (number, *nothing)
     started(number, "start", _stat(stat), digest, _language(analysis, name, source), time.process_time())
     before = time.perf_counter()
     try:
         if task == "render":
-            return (number, "texts", analysis.render(name, source))
+            return (number, "texts", *_texts(analysis, name, source, rest[1]))
         if task == "study":
             return (number, "studied", _study(source, *rest[1:]))
         module, texts = _parsed(analysis, name, source, urgent=urgent)
@@ -228,6 +232,13 @@ def _parsed(analysis: Analysis, name: str, source: bytes, *, urgent: bool) -> tu
         return module_to_wire(analysis.parse(name, source)), b""
     module, texts = analysis.parse_and_render(name, source)
     return module_to_wire(module), pack(texts)
+
+
+def _texts(analysis: Analysis, name: str, source: bytes, wanted: Collection[int]) -> tuple[Any, ...]:
+    if not wanted:
+        return analysis.render(name, source), ()
+    texts, flows = analysis.render_flows(name, source, wanted)
+    return texts, [(index, _flow(flow)) for index, flow in flows.items()]
 
 
 def _study(source: bytes, language: str, start: int, end: int) -> dict[str, Any]:

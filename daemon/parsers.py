@@ -28,7 +28,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,7 +36,7 @@ import psutil
 
 from codegraphd.daemon.child import Child
 from codegraphd.daemon.parser_process import ANALYSIS, module_from_wire, pack, skipped_module, unpack
-from codegraphd.store.records import Module, Stat
+from codegraphd.store.records import CodeFlow, Module, Stat
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +78,29 @@ class Parsed:
     texts: bytes = b""  # packed own texts of the module's units, where the job was urgent
 
 
+@dataclass(frozen=True, slots=True)
+class RenderJob:
+    root_path: str
+    path: str
+    digest: bytes  # SHA-256 of the bytes that were parsed
+    flows: tuple[int, ...] = ()  # indices of the units whose data flow is wanted; records.WHOLE_FILE: that of all of it
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What a model may read of the units of a file."""
+
+    texts: tuple[str, ...]  # of all units, in their order
+    flows: Mapping[int, CodeFlow]  # of those that were asked for, as far as they have one
+
+
 @dataclass(slots=True, eq=False)
 class _Task:
     number: int
     name: str
     request: bytes
     urgent: bool
-    finish: Callable[[Any], None]  # with Parsed, or with the texts
+    finish: Callable[[Any], None]  # with Parsed, Rendered or a study
     kind: str  # "parse", "render" or "study"
     attempts: int = 0  # how often a process went down while it had this file in hand
     alone: bool = False  # under suspicion: nothing else is in flight beside it
@@ -163,11 +179,9 @@ class Parsers:
         where, rest = (job.root_path, job.path), (job.known_digest, job.max_bytes)
         self._submit(where, rest, done, kind="parse", urgent=urgent)
 
-    def render(
-        self, root_path: str, path: str, digest: bytes, done: Callable[[tuple[str, ...] | None], None], urgent: bool
-    ) -> None:
-        """The own texts of all units of the file with this SHA-256; None: the file has moved on or cannot be had."""
-        self._submit((root_path, path), (digest,), done, kind="render", urgent=urgent)
+    def render(self, job: RenderJob, done: Callable[[Rendered | None], None], *, urgent: bool) -> None:
+        """What the model reads of the units of a file; None: the file has moved on or cannot be had."""
+        self._submit((job.root_path, job.path), (job.digest, job.flows), done, kind="render", urgent=urgent)
 
     def study(self, job: StudyJob, done: Callable[[dict[str, Any] | None], None]) -> None:
         """Features, control flow and data flow of one unit; None: the file has moved on, cannot be had, or took too
@@ -445,8 +459,11 @@ def _processor_s(pid: int) -> float:
 
 def _outcome(task: _Task, tag: str, rest: list[Any], started: _Start | None) -> Any:
     match tag:
-        case "texts" | "studied":
+        case "studied":
             return rest[0]
+        case "texts":
+            texts, flows = rest
+            return None if texts is None else Rendered(texts, {i: CodeFlow(*flow) for i, flow in flows})
         case "module":
             return Parsed(task.name, Stat(*rest[0]), module_from_wire(rest[1]), texts=rest[3])
         case "unchanged":

@@ -9,7 +9,7 @@ from codegraphd.daemon.config import Config
 from codegraphd.daemon.engine import Settings
 from codegraphd.store.vectors import Budget
 
-AT_ONCE = frozenset({"cache", "index", "limits", "log"})  # sections that a running daemon takes; others: it begins anew
+AT_ONCE = frozenset({"cache", "embedding", "index", "limits", "log"})  # what a running daemon takes; else it restarts
 
 
 def engine_settings(config: Config) -> Settings:

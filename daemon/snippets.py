@@ -11,9 +11,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from codegraphd.daemon.analysis.languages import EXTENSIONS
-from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
+from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers, Rendered, RenderJob
 from codegraphd.daemon.search.likeness import text_of_code
-from codegraphd.store.records import Module
+from codegraphd.daemon.search.units import PART
+from codegraphd.store.records import WHOLE_FILE, CodeFlow, Module
 
 MAX_BYTES = 4 << 20
 WAIT_S = 10.0
@@ -25,9 +26,10 @@ class Snippet:
 
     module: Module | None
     text: str  # what the model reads: the normalised text of the units, in order
+    flow: CodeFlow | None = None  # what it reads instead, if it reads data flow and this is code that has one
 
 
-def read_snippet(parsers: Parsers, directory: str, code: str, language: str) -> Snippet:
+def read_snippet(parsers: Parsers, directory: str, code: str, language: str, *, with_flow: bool = False) -> Snippet:
     """Parse and normalise a piece of code. Never raises for what the code is."""
     extension = next(extension for extension, name in EXTENSIONS.items() if name == language)
     os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -40,15 +42,19 @@ def read_snippet(parsers: Parsers, directory: str, code: str, language: str) -> 
         parsed: Future[Parsed] = Future()
         parsers.parse(ParseJob(directory, name, None, MAX_BYTES), parsed.set_result, urgent=True)
         module = parsed.result(WAIT_S).module
-        if module is None or not module.units:
+        if module is None or not (module.units or with_flow):
             return Snippet(module, code)
-        texts: Future[tuple[str, ...] | None] = Future()
-        parsers.render(directory, name, module.digest, texts.set_result, urgent=True)
-        rendered = texts.result(WAIT_S)
+        # One unit reads as it does in the index, flow and all; several are read as one piece of code.
+        chosen = [index for index, unit in enumerate(module.units) if unit.kind != PART]
+        place = chosen[0] if len(chosen) == 1 else WHOLE_FILE
+        done: Future[Rendered | None] = Future()
+        job = RenderJob(directory, name, module.digest, (place,) if with_flow else ())
+        parsers.render(job, done.set_result, urgent=True)
+        rendered = done.result(WAIT_S)
     except TimeoutError:
         return Snippet(None, code)
     finally:
         os.unlink(path)
     if rendered is None:
         return Snippet(module, code)
-    return Snippet(module, text_of_code(module, rendered, code))
+    return Snippet(module, text_of_code(module, rendered.texts, code), rendered.flows.get(place))

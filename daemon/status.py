@@ -76,13 +76,13 @@ class Usage:
 def status_document(daemon: Daemon) -> dict[str, Any]:
     """The document of the interface. Called on a query thread; takes one snapshot of the store."""
     indexer = daemon.indexer
-    model = daemon.embedder.statistics()
+    model = daemon.model.statistics()
     store = daemon.store.statistics()
     vectors = daemon.vectors.statistics()
     now = time.monotonic()
     with daemon.store.snapshot() as view:
         workspaces = [_workspace(daemon, view, root) for root in daemon.workspaces.roots.values()]
-        n_waiting = view.n_queued(Stage.EMBED)
+        n_waiting = max(view.n_queued(Stage.EMBED), view.n_queued(Stage.EMBED_1))
         clock = view.clock
     hits, misses = indexer.counters["hits"], indexer.counters["misses"]
     problems = _problems(daemon, model, workspaces)
@@ -122,9 +122,9 @@ def status_document(daemon: Daemon) -> dict[str, Any]:
         },
         "queue": {
             "depth": n_waiting,
-            "oldest_s": round(indexer.feeder.backlog.oldest_s(now), 1),
-            "embedding": indexer.feeder.backlog.n_in_flight,
-            "set_aside": dict(indexer.feeder.set_aside),
+            "oldest_s": round(indexer.feeders.oldest_s(now), 1),
+            "embedding": indexer.feeders.n_in_flight,
+            "set_aside": indexer.feeders.set_aside,
         },
         "invalidation": {
             "changes": indexer.counters["changes"],
@@ -156,7 +156,7 @@ def _workspace(daemon: Daemon, view: Any, root: RootRecord) -> dict[str, Any]:
     files, units, edges, attached = view.counts(root.id)
     state = daemon.indexer.roots.get(root.id)
     watch = daemon.workspaces.watcher.statistics(root.id)
-    pending = daemon.indexer.feeder.backlog.pending(root.id)
+    pending = daemon.model.pending(view, root.id)
     languages, skipped = daemon.file_counts(view, root.id)
     progress = {"done": units - min(pending, units), "total": units, "eta_s": _eta(daemon, pending)}
     busy = state is None or not state.crawled or state.is_busy
@@ -165,7 +165,8 @@ def _workspace(daemon: Daemon, view: Any, root: RootRecord) -> dict[str, Any]:
     elif state is None or not state.crawled:
         name = "crawling"
     else:
-        name = "indexing" if busy or pending or daemon.indexer.is_behind else "ready"
+        at_work = busy or pending or daemon.indexer.is_behind or daemon.model.change.is_under_way
+        name = "indexing" if at_work else "ready"
     if busy and state is not None:
         progress = {"done": state.done, "total": max(state.total, state.done), "eta_s": None}
     return {
@@ -192,21 +193,23 @@ def _workspace(daemon: Daemon, view: Any, root: RootRecord) -> dict[str, Any]:
 
 
 def _eta(daemon: Daemon, pending: int) -> float | None:
-    rate = daemon.embedder.statistics().get("units_per_s")
+    rate = daemon.model.embedder.statistics().get("units_per_s")
     return round(pending / rate, 1) if pending and rate else None
 
 
 def _problems(daemon: Daemon, model: dict[str, Any], workspaces: list[dict[str, Any]]) -> list[str]:
     problems = [*daemon.problems, *daemon.config_problems]
-    for problem in (daemon.writer.problem, daemon.indexer.problem, daemon.memory_problem):
+    for problem in (daemon.writer.problem, daemon.indexer.problem, daemon.memory.problem):
         if problem and problem not in problems:
             problems.append(problem)
     if model.get("error"):
         problems.append(f"model: {model['error']}")
+    if model["former"] is not None and model["former"]["error"]:
+        problems.append(f"model: {model['former']['error']}")
     watched = {root.path: daemon.workspaces.watcher.statistics(root.id) for root in daemon.workspaces.roots.values()}
     problems += [f"{path}: {watch.problem}" for path, watch in watched.items() if watch.problem]
     problems += [f"{w['root']}: the workspace's directory is missing" for w in workspaces if w["state"] == "missing"]
-    problems += [f"set aside by the model: {name}" for name in list(daemon.indexer.feeder.set_aside)[:5]]
+    problems += [f"set aside by the model: {name}" for name in list(daemon.indexer.feeders.set_aside)[:5]]
     return problems
 
 

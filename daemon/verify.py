@@ -12,12 +12,13 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codegraphd.daemon.engine import ParsedFile, Settings, Work, advance
-from codegraphd.daemon.graph.index import Stage, recipe_inputs
+from codegraphd.daemon.engine import Edition, ParsedFile, Settings, Work, advance
+from codegraphd.daemon.graph.index import Stage, embed_stage, recipe_inputs
 from codegraphd.daemon.graph.keys import tag_of
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers
 from codegraphd.daemon.settings import wanted_language
@@ -40,6 +41,8 @@ COSINE = 0.999  # batches round differently
 
 def verify(daemon: Daemon, root: RootRecord) -> dict[str, Any]:
     """The result of the method `verify`. Blocks while the root is parsed again; for a query thread."""
+    edition = daemon.indexer.feeders.answering.edition
+    settings = replace(daemon.indexer.settings, faces=edition.faces)
     try:
         files = crawl(root, daemon)
     except FileNotFoundError:
@@ -48,13 +51,14 @@ def verify(daemon: Daemon, root: RootRecord) -> dict[str, Any]:
     try:
         store = Store.open(directory, volatile=True)
         try:
-            fresh_build(store, root, files, daemon.parsers, daemon.indexer.settings, daemon.indexer.max_file_bytes)
+            fresh_build(store, root, files, daemon.parsers, settings, daemon.indexer.max_file_bytes)
             with daemon.store.snapshot() as live, store.snapshot() as fresh:
+                if live.edition != edition.number:  # perhaps of other inputs
+                    return verify(daemon, root)
                 differences = compare(live, fresh, root.id)
-                if daemon.indexer.feeder.model is not None:
-                    differences += vector_differences(
-                        live, root.id, daemon.indexer.feeder.model, daemon.indexer.settings
-                    )
+                for other in daemon.indexer.feeders.editions():
+                    if other.model is not None:
+                        differences += vector_differences(live, root.id, other, settings)
                 differences += live.check()
                 _, units, edges, _ = live.counts(root.id)
         finally:
@@ -83,13 +87,14 @@ def fresh_build(
 ) -> None:
     """Index (path, stat, why skipped) of a root into an empty store, by the same steps as ever, without vectors."""
     writer = Writer(store)
+    editions = [Edition(1, None, settings.faces)]
     try:
         writer.submit(lambda txn: txn.put_root(root)).result()
         for batch in _slices(sorted(files)):
             parsed = list(_parsed(root, batch, parsers, max_bytes))
             work = Work(root.id, parsed)
-            writer.submit(lambda txn, w=work: advance(txn, [w], settings, None, _never, resolving=False)).result()  # type: ignore[misc]
-        while writer.submit(lambda txn: advance(txn, [], settings, None, _never)).result().more:
+            writer.submit(lambda txn, w=work: advance(txn, [w], settings, editions, _never, resolving=False)).result()  # type: ignore[misc]
+        while writer.submit(lambda txn: advance(txn, [], settings, editions, _never)).result().more:
             pass
     finally:
         writer.close()
@@ -187,25 +192,30 @@ def _lines(path: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:
             yield f"{path}: {name}: {a[name]!r} instead of {b[name]!r}"[:400]
 
 
-def vector_differences(view: Snapshot, root: int, model: bytes, settings: Settings) -> list[str]:
-    """Units whose attached vector is not the one that the cache has for their recipe."""
-    differences = []
-    queued = {unit for unit, _ in view.queued(Stage.EMBED)}
+def vector_differences(view: Snapshot, root: int, edition: Edition, settings: Settings) -> list[str]:
+    """Units whose attached vector is not the one that the cache has for their recipe. In an edition that is to come
+    some wait for their recipe still."""
+    differences: list[str] = []
+    if view.slot_of(edition.number) is None:
+        return differences
+    assert edition.model is not None
+    queued = {unit for unit, _ in view.queued(embed_stage(view, edition.number))}
     for unit in view.units(root):
-        state, attached = view.state(unit.id), view.attached(unit.id)
+        state, attached = view.state(unit.id, edition.number), view.attached(unit.id, edition.number)
         name = f"{unit.path}: unit {unit.unit.qualname}"
         if state is None or state.recipe is None:
-            differences.append(f"{name}: no recipe")
+            if edition.number == view.edition:
+                differences.append(f"{name}: no recipe")
         elif unit.id in queued:
             continue
         elif attached is None or state.attached != state.recipe:
             differences.append(f"{name}: no vector, and not queued for one")
         else:
-            parts = [view.vector(model, key) for key in recipe_inputs(state.recipe)]
+            parts = [view.vector(edition.model, key) for key in recipe_inputs(state.recipe)]
             if any(part is None for part in parts):
                 continue  # evicted: what it was attached from is not there to compare
             wanted: Any = parts[0] if len(parts) == 1 else _mix(parts[0], parts[1], settings.own_weight)
-            if float(wanted @ attached) < COSINE:
+            if len(wanted) != len(attached) or float(wanted @ attached) < COSINE:
                 differences.append(f"{name}: its vector is not that of its recipe")
     return differences
 

@@ -11,9 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Protocol
 
-from codegraphd.daemon.embedding.backlog import Backlog
 from codegraphd.daemon.workset import RootWork
+
+
+class Backlog(Protocol):
+    """Who waits for the model (embedding.feeders)."""
+
+    def mark(self) -> int: ...
+    def is_clear(self, mark: int, root: int) -> bool: ...
+
 
 Barrier = Callable[[Callable[[], None]], None]
 Passed = Callable[[RootWork | None, int], None]

@@ -6,6 +6,10 @@ A cache of the store's attached codes: int8 rows in memory (`store.rows`), searc
 searched beside it. Every cosine that is answered is computed from the int8 row.
 
 The rows are read from the store at start (0.1 s for 20,000); only the graph is kept in files.
+
+While an edition is to come (`store.editions`), its rows gather beside those that answer, and take their place with the
+commit that switches. A question may name the edition that its vector belongs to (`at`), and fails once another one
+answers. The graph is of one edition and is built anew for the next.
 """
 
 from __future__ import annotations
@@ -15,15 +19,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from codegraphd.store import compress, hnsw
 from codegraphd.store.compress import Vector
+from codegraphd.store.editions import Editions
+from codegraphd.store.errors import EditionChanged
+from codegraphd.store.gate import Gate
 from codegraphd.store.journal import Delta
-from codegraphd.store.records import KINDS, LANGUAGES, Where
+from codegraphd.store.records import KINDS, LANGUAGES, UnitRecord, Where
 from codegraphd.store.rows import HAMMING_ROWS, RowTable
 from codegraphd.store.snapshot import Snapshot
 
@@ -59,8 +66,10 @@ class VectorIndex:
         self.max_mb = max_mb
         self.is_ready = False
         self._graph_rows, self._hamming_rows, self._behind = graph_rows, hamming_rows, behind
-        self._tables: dict[int, RowTable] = {}
-        self._gate = _Gate()
+        self._tables: dict[int, RowTable] = {}  # by dimensions, of the edition that answers
+        self._coming: dict[int, RowTable] = {}  # of the edition to come
+        self._editions = Editions()
+        self._gate = Gate()
         self._clock = 0
         self._store_id = ""
         self._heard: list[tuple[int, Delta]] = []  # before the rows were read
@@ -81,16 +90,17 @@ class VectorIndex:
         To be called before the writer's next commit, or with `apply` listening before the snapshot is taken.
         """
         self._store_id = snapshot.store_id
-        loaded = _read(snapshot, self._hamming_rows)
+        loaded = _read(snapshot, self._hamming_rows, snapshot.edition)
+        coming = _read(snapshot, self._hamming_rows, snapshot.editions.coming)
         with self._gate.writing():
-            self._tables = loaded
+            self._tables, self._coming, self._editions = loaded, coming, snapshot.editions
             self._clock = snapshot.clock
             self._waiting.clear()
             for clock, delta in self._heard:
                 if clock > snapshot.clock:  # else the snapshot has it
                     self._take(clock, delta)
             self._heard.clear()
-            for table in loaded.values():
+            for table in (*self._tables.values(), *self._coming.values()):
                 table.sharpen()
             self.is_ready = True
         self._open_graph(snapshot)
@@ -115,44 +125,68 @@ class VectorIndex:
                 return
             self._take(clock, delta)
             self._changed_at = time.monotonic()
-            for table in self._tables.values():
+            for table in (*self._tables.values(), *self._coming.values()):
                 table.sharpen()
-        if self._waiting:
+        if self._waiting or delta.editions is not None:
             with self._wake:
                 self._wake.notify_all()
 
     def _take(self, clock: int, delta: Delta) -> None:
         self._clock = max(self._clock, clock)
-        for id_ in delta.deleted:
-            self._delete(id_)
-        for id_, found in delta.vectors.items():
-            if found is None:
-                self._delete(id_)
-            else:
-                unit, code = found
-                self._put(id_, unit.root, _LANGUAGE_CODE[unit.language], _KIND_CODE[unit.unit.kind], code)
+        for id_ in delta.deleted | {id_ for id_, found in delta.vectors.items() if found is None}:
+            if _delete(self._tables, id_):
+                self._waiting[id_] = object()
+        for id_ in delta.deleted | {id_ for id_, found in delta.coming.items() if found is None}:
+            _delete(self._coming, id_)
+        for tables, put in ((self._tables, delta.vectors), (self._coming, delta.coming)):
+            for id_, found in put.items():
+                if found is not None:
+                    self._put(tables, id_, *found)
+                    if tables is self._tables:
+                        self._waiting[id_] = object()
+        if delta.editions is not None:
+            self._change(delta.editions)
 
-    def _put(self, id_: int, root: int, language: int, kind: int, code: bytes) -> None:
+    def _put(self, tables: dict[int, RowTable], id_: int, unit: UnitRecord, code: bytes) -> None:
         dim = compress.dimensions(code)
-        for other, table in self._tables.items():
+        for other, table in tables.items():
             if other != dim:
                 table.delete(id_)
-        if dim not in self._tables:
-            self._tables[dim] = RowTable(dim, hamming_rows=self._hamming_rows)
-        self._tables[dim].put(id_, root, language, kind, compress.int8_row(code))
-        self._waiting[id_] = object()
+        if dim not in tables:
+            tables[dim] = RowTable(dim, hamming_rows=self._hamming_rows)
+        language, kind = _LANGUAGE_CODE[unit.language], _KIND_CODE[unit.unit.kind]
+        tables[dim].put(id_, unit.root, language, kind, compress.int8_row(code))
 
-    def _delete(self, id_: int) -> None:
-        for table in self._tables.values():
-            if table.delete(id_):
-                self._waiting[id_] = object()
+    def _change(self, editions: Editions) -> None:
+        """One edition began, ended, or took the place of the other."""
+        if editions.answering != self._editions.answering:
+            self._tables = self._coming if editions.answering == self._editions.coming else {}
+            self._graph, self._n_unsaved = None, 0
+            self._waiting.clear()
+        if editions.coming != self._editions.coming:
+            self._coming = {}
+        self._editions = editions
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
-    def nearest(self, vector: Vector, k: int, where: Where = _EVERYWHERE) -> list[tuple[int, float]]:
-        """(unit id, cosine) of the `k` units nearest to float32[dim], nearest first. No units of that dim: empty."""
+    def at(self, edition: int) -> EditionIndex:
+        """The index for a question of one edition."""
+        return EditionIndex(self, edition)
+
+    def _check(self, edition: int | None) -> None:
+        if edition is not None and edition != self._editions.answering:
+            raise EditionChanged(f"edition {self._editions.answering} answers, not {edition}")
+
+    def nearest(
+        self, vector: Vector, k: int, where: Where = _EVERYWHERE, edition: int | None = None
+    ) -> list[tuple[int, float]]:
+        """(unit id, cosine) of the `k` units nearest to float32[dim], nearest first. No units of that dim: empty.
+
+        Raises EditionChanged where another one than `edition` answers.
+        """
         question = _unit_length(vector)
         with self._gate.reading():
+            self._check(edition)
             table = self._tables.get(len(question))
             if table is None or not len(table) or k <= 0:
                 return []
@@ -160,10 +194,16 @@ class VectorIndex:
                 return found
             return table.nearest(question, min(k, len(table)), where)
 
-    def within(self, vector: Vector, threshold: float, where: Where = _EVERYWHERE) -> list[tuple[int, float]]:
-        """(unit id, cosine) of every unit with cosine >= `threshold`, nearest first; exact at every size."""
+    def within(
+        self, vector: Vector, threshold: float, where: Where = _EVERYWHERE, edition: int | None = None
+    ) -> list[tuple[int, float]]:
+        """(unit id, cosine) of every unit with cosine >= `threshold`, nearest first; exact at every size.
+
+        Raises EditionChanged where another one than `edition` answers.
+        """
         question = _unit_length(vector)
         with self._gate.reading():
+            self._check(edition)
             table = self._tables.get(len(question))
             return table.within(question, threshold, where) if table is not None and len(table) else []
 
@@ -194,13 +234,15 @@ class VectorIndex:
         with self._gate.reading():
             main = self._main()
             graph = self._graph
+            coming = sum(table.n_bytes() for table in self._coming.values())
             n_rows = len(main) if main is not None else 0
             uses_graph = graph is not None and n_rows >= self._graph_rows and len(self._waiting) <= n_rows // 8
             return {
                 "kind": "hnsw" if uses_graph else "signs" if main is not None and main.has_signs else "exact",
                 "elements": sum(len(table) for table in self._tables.values()),
                 "deleted": graph.n_deleted if graph is not None else 0,
-                "bytes": sum(table.n_bytes() for table in self._tables.values())
+                "bytes": coming
+                + sum(table.n_bytes() for table in self._tables.values())
                 + (graph.n_bytes() if graph is not None else 0),
                 "dim": main.dim if main is not None else 0,
                 "waiting": len(self._waiting) if graph is not None else 0,
@@ -231,12 +273,14 @@ class VectorIndex:
             if graph is None or not len(graph) or self._n_unsaved <= _SAVE_SHARE * len(graph):
                 return
             with self._gate.reading():
-                clock, is_behind = self._clock, bool(self._waiting)
+                clock, is_behind, seal = self._clock, bool(self._waiting), self._seal()
+                if graph is not self._graph:
+                    return
             if is_behind and len(self._waiting) > len(graph) // 8:
                 return
             try:
                 os.makedirs(self.directory, mode=0o700, exist_ok=True)
-                graph.save(self.directory, self._store_id, clock, list(self._waiting))
+                graph.save(self.directory, seal, clock, list(self._waiting))
                 self._n_unsaved = 0
             except OSError as error:
                 log.warning("the vector graph could not be saved: %s", error)
@@ -312,7 +356,7 @@ class VectorIndex:
         main = self._main()
         if main is None or not self._is_wanted(len(main)):
             return
-        loaded = hnsw.Graph.load(self.directory, self._store_id, main.dim)
+        loaded = hnsw.Graph.load(self.directory, self._seal(), main.dim)
         touched = snapshot.touched(loaded[1]) if loaded is not None else None
         if loaded is None or touched is None:
             return
@@ -327,44 +371,23 @@ class VectorIndex:
     def _main(self) -> RowTable | None:
         return max(self._tables.values(), key=len, default=None)
 
+    def _seal(self) -> str:
+        """Whose graph it is: an edition's of a store."""
+        return f"{self._store_id}/{self._editions.answering}"
 
-class _Gate:
-    """Many readers or one writer; a waiting writer goes first, since its wait is a commit's wait."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._n_readers = 0
-        self._n_writers_waiting = 0
-        self._is_writing = False
+@dataclass(frozen=True, slots=True)
+class EditionIndex:
+    """The index as one edition has it. Raises EditionChanged once another one answers."""
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        with self._changed:
-            while self._is_writing or self._n_writers_waiting:
-                self._changed.wait()
-            self._n_readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._n_readers -= 1
-                if not self._n_readers:
-                    self._changed.notify_all()
+    index: VectorIndex
+    edition: int
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        with self._changed:
-            self._n_writers_waiting += 1
-            while self._is_writing or self._n_readers:
-                self._changed.wait()
-            self._n_writers_waiting -= 1
-            self._is_writing = True
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._is_writing = False
-                self._changed.notify_all()
+    def nearest(self, vector: Vector, k: int, where: Where = _EVERYWHERE) -> list[tuple[int, float]]:
+        return self.index.nearest(vector, k, where, self.edition)
+
+    def within(self, vector: Vector, threshold: float, where: Where = _EVERYWHERE) -> list[tuple[int, float]]:
+        return self.index.within(vector, threshold, where, self.edition)
 
 
 def _unit_length(vector: Vector) -> Vector:
@@ -373,11 +396,15 @@ def _unit_length(vector: Vector) -> Vector:
     return question / np.float32(norm) if norm > 0 else question
 
 
-def _read(snapshot: Snapshot, hamming_rows: int) -> dict[int, RowTable]:
-    """All attached codes, by dimensions."""
+def _delete(tables: dict[int, RowTable], id_: int) -> bool:
+    return any(table.delete(id_) for table in tables.values())  # a unit stands in one of them
+
+
+def _read(snapshot: Snapshot, hamming_rows: int, edition: int) -> dict[int, RowTable]:
+    """All attached codes of an edition, by dimensions."""
     parts: dict[int, list[tuple[int, int, int, int, bytes]]] = {}
     tables: dict[int, RowTable] = {}
-    for id_, code in snapshot.attached_codes():
+    for id_, code in snapshot.attached_codes(edition):
         head = snapshot.unit_head(id_)
         if head is None:
             continue

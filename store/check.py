@@ -24,6 +24,8 @@ from codegraphd.store.tables import (
 )
 
 _MOST = 100  # findings told of each kind
+_OF_UNITS = ("words", "edges", "mentioned")
+_SLOTS = ("states", "attached", "states_1", "attached_1")
 
 
 def check(snapshot: Snapshot) -> list[str]:
@@ -139,7 +141,7 @@ def _mentions(snapshot: Snapshot) -> Iterator[str]:
 def _belongings(snapshot: Snapshot) -> Iterator[str]:
     t = snapshot._t
     owners: list[tuple[str, set[int], tuple[str, ...]]] = [
-        ("unit", _ids(snapshot, t.units), ("words", "edges", "mentioned", "states", "attached")),
+        ("unit", _ids(snapshot, t.units), (*_OF_UNITS, *_SLOTS)),
         ("file", _ids(snapshot, t.files), ("facts", "defined", "tried")),
     ]
     for what, ids, names in owners:
@@ -159,20 +161,21 @@ def _counters(snapshot: Snapshot) -> Iterator[str]:
     counted: dict[int, list[int]] = {}
 
     def add(root: int, which: int, by: int) -> None:
-        counted.setdefault(root, [0, 0, 0, 0])[which] += by
+        counted.setdefault(root, [0, 0, 0, 0, 0])[which] += by
 
     for _, raw in _rows(snapshot, t.files):
         add(codec.decode_file(raw).root, 0, 1)
-    attached = _ids(snapshot, t.attached)
+    attached = [_ids(snapshot, table) for _, table in t.slots]
     for key, raw in _rows(snapshot, t.units):
         root = codec.unit_root(raw)
         add(root, 1, 1)
         add(root, 2, codec.n_edges(snapshot._txn.get(key, db=t.edges) or b""))
-        add(root, 3, U64.unpack(key)[0] in attached)
+        for slot, ids in enumerate(attached):
+            add(root, 3 + slot, U64.unpack(key)[0] in ids)
     stored = {ROOT.unpack(key[1:])[0] for key, _ in _rows(snapshot, t.counts) if key[:1] == b"r"}
     for root in stored | counted.keys():
-        if snapshot.counts(root) != tuple(counted.get(root, (0, 0, 0, 0))):
-            yield f"root {root}: counters say {snapshot.counts(root)}, the rows {counted.get(root)}"
+        if snapshot._all_counts(root) != tuple(counted.get(root, (0, 0, 0, 0, 0))):
+            yield f"root {root}: counters say {snapshot._all_counts(root)}, the rows {counted.get(root)}"
 
 
 def _cache(snapshot: Snapshot) -> Iterator[str]:

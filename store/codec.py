@@ -6,6 +6,8 @@ in the order of the record's fields. Texts may hold lone surrogates (names that 
 
 Format history
 1  the first: 2026-11.
+2  states and vectors lie in two slots, so that an edition can be filled while another one answers; a root counts the
+   vectors of both.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from codegraphd.store.records import (
 )
 from codegraphd.store.tables import text_bytes, text_of
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 # Stored as indices: these lists may grow at their end; any other change of them is a new format.
 _KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
@@ -50,7 +52,7 @@ _HEADER = struct.Struct("<IQBBHH")  # root, file, language, kind, bytes of path,
 _STAT = struct.Struct("<QQqqQ")  # file id, size, mtime, ctime, inode
 _EDGE = struct.Struct("<QBBI")  # target, kind, strength, order
 _SOURCE = struct.Struct(">QBB")  # source, kind, strength: big endian, so that duplicates sort by source
-_COUNTS = struct.Struct("<4Q")
+_COUNTS = struct.Struct("<5Q")
 _ZLIB_LEVEL = 1
 
 
@@ -292,7 +294,7 @@ def encode_counts(counts: Sequence[int]) -> bytes:
     return _COUNTS.pack(*counts)
 
 
-def decode_counts(raw: bytes) -> tuple[int, int, int, int]:
+def decode_counts(raw: bytes) -> tuple[int, int, int, int, int]:
     return _COUNTS.unpack(raw)
 
 

@@ -4,7 +4,8 @@ StoreError                 cannot be opened or written; the message is one line 
 ├── StoreDamaged           what lies there cannot be trusted: move it aside (`env.move_aside`) and build it again
 ├── StoreNewer             written by a newer program: never touched
 ├── StoreFull              no room: the disk, the quota, or the address space for the map
-└── SnapshotExpired        this read transaction was held for too long and was ended
+├── SnapshotExpired        this read transaction was held for too long and was ended
+└── EditionChanged         another edition answers by now: ask again
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class StoreFull(StoreError):  # noqa: N818
 
 class SnapshotExpired(StoreError):  # noqa: N818
     """A snapshot was held for longer than a reader may hold one; open a new one and ask again."""
+
+
+class EditionChanged(StoreError):  # noqa: N818
+    """The vector index answers for another edition than the one that was asked for; ask again, with its model."""

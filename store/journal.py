@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from codegraphd.store import codec
+from codegraphd.store.editions import Editions
 from codegraphd.store.records import UnitChange, UnitRecord, Words
 from codegraphd.store.tables import U64, Tables, delete_current
 
@@ -28,6 +29,8 @@ class Delta:
     words: dict[int, tuple[UnitRecord, Words]] = field(default_factory=dict)
     deleted: set[int] = field(default_factory=set)
     vectors: dict[int, tuple[UnitRecord, bytes] | None] = field(default_factory=dict)  # None: no vector any more
+    coming: dict[int, tuple[UnitRecord, bytes] | None] = field(default_factory=dict)  # the same, of the edition to come
+    editions: Editions | None = None  # set where these changed, after all else in here; not kept in the journal
     changes: list[UnitChange] = field(default_factory=list)
 
     def __len__(self) -> int:

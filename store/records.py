@@ -294,6 +294,7 @@ class LostUnit:
     unit: UnitRecord
     words: Words
     vector: Any  # float32[dim] | None
+    edition: int  # that the vector is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,12 +310,25 @@ class Where:
 # --- to the model and back -------------------------------------------------------------------------------------------
 
 
+WHOLE_FILE = -1  # in the place of a unit's index: the whole of a file's source
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFlow:
+    """A unit's code for a model that reads data flow (GraphCodeBERT): a function of its language and own text."""
+
+    comment: str  # what the unit's doc says first
+    tokens: tuple[str, ...]  # the leaves of its syntax tree, comments left out
+    variables: tuple[tuple[int, tuple[int, ...]], ...]  # (its token, the tokens that its value comes from)
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """One text for the model. `key` is its digest in the vector cache."""
 
     key: bytes
     text: str
+    flow: CodeFlow | None = None  # read in place of the text, where there is one
 
 
 @dataclass(frozen=True, slots=True)

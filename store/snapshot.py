@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from codegraphd.store import codec, compress, journal, vectors
+from codegraphd.store import codec, compress, editions, journal, vectors
 from codegraphd.store.errors import SnapshotExpired
 from codegraphd.store.records import (
     Edge,
@@ -57,6 +57,7 @@ class Snapshot:
         self._t = tables
         raw = txn.get(b"clock", db=tables.meta)
         self.clock: int = U64.unpack(raw)[0] if raw else 0
+        self.editions = editions.read(txn, tables)
 
     def expire(self) -> Any:
         """Let no further call reach the transaction. Returns it to whoever ends it; None: it was expired before."""
@@ -147,8 +148,20 @@ class Snapshot:
             elif (head := self.unit_head(id_)) is not None and (name := text_of(head.name)).startswith(prefix):
                 yield name, id_
 
-    def state(self, id: int) -> UnitState | None:
-        raw = self._txn.get(U64.pack(id), db=self._t.states)
+    def unit_ids(self, after: int, limit: int) -> list[int]:
+        """Ids of units above `after`, ascending."""
+        found: list[int] = []
+        with self._txn.cursor(self._t.units) as cursor:
+            exists = cursor.set_range(U64.pack(after + 1))
+            while exists and len(found) < limit:
+                found.append(U64.unpack(cursor.key())[0])
+                exists = cursor.next()
+        return found
+
+    def state(self, id: int, edition: int | None = None) -> UnitState | None:
+        """Of the edition that answers, or of another; None in one that is over."""
+        slot = self._slot(edition)
+        raw = self._txn.get(U64.pack(id), db=self._t.slots[slot][0]) if slot is not None else None
         return codec.decode_state(raw) if raw is not None else None
 
     def words(self, id: int) -> Words | None:
@@ -208,6 +221,15 @@ class Snapshot:
 
     # --- vectors -----------------------------------------------------------------------------------------------------
 
+    @property
+    def edition(self) -> int:
+        """Number of the edition that answers."""
+        return self.editions.answering
+
+    def slot_of(self, edition: int) -> int | None:
+        """0 or 1; None for an edition that is over."""
+        return self.editions.slot_of(edition)
+
     def has_vector(self, model: bytes, key: bytes) -> bool:
         return self._txn.get(model + key, db=self._t.vectors) is not None
 
@@ -215,18 +237,22 @@ class Snapshot:
         """float32[dim], of unit length, from the embedding cache."""
         return vectors.read(self._txn, self._t, model + key)
 
-    def attached(self, id: int) -> compress.Vector | None:
+    def attached(self, id: int, edition: int | None = None) -> compress.Vector | None:
         """float32[dim], of unit length: the vector that answers for the unit, as its code has it."""
-        raw = self._txn.get(U64.pack(id), db=self._t.attached)
+        raw = self.attached_code(id, edition)
         return compress.decode(raw) if raw is not None else None
 
-    def attached_code(self, id: int) -> bytes | None:
-        code: bytes | None = self._txn.get(U64.pack(id), db=self._t.attached)
+    def attached_code(self, id: int, edition: int | None = None) -> bytes | None:
+        slot = self._slot(edition)
+        code: bytes | None = self._txn.get(U64.pack(id), db=self._t.slots[slot][1]) if slot is not None else None
         return code
 
-    def attached_codes(self) -> Iterator[tuple[int, bytes]]:
+    def attached_codes(self, edition: int | None = None) -> Iterator[tuple[int, bytes]]:
         """(unit id, code) of every unit that has a vector, by id."""
-        with self._txn.cursor(self._t.attached) as cursor:
+        slot = self._slot(edition)
+        if slot is None:
+            return
+        with self._txn.cursor(self._t.slots[slot][1]) as cursor:
             for key, code in self._walk(cursor):
                 yield U64.unpack(key)[0], code
 
@@ -258,20 +284,26 @@ class Snapshot:
         raw: bytes | None = self._txn.get(b"u:" + text_bytes(key), db=self._t.meta)
         return raw
 
-    def counts(self, root: int) -> tuple[int, int, int, int]:
+    def counts(self, root: int, edition: int | None = None) -> tuple[int, int, int, int]:
         """(files, units, edges, units with a vector) of a root: kept, not counted."""
+        files, units, edges, *attached = self._all_counts(root)
+        slot = self._slot(edition)
+        return files, units, edges, attached[slot] if slot is not None else 0
+
+    def _all_counts(self, root: int) -> tuple[int, int, int, int, int]:
         raw = self._txn.get(root_counter(root), db=self._t.counts)
-        return codec.decode_counts(raw) if raw is not None else (0, 0, 0, 0)
+        return codec.decode_counts(raw) if raw is not None else (0, 0, 0, 0, 0)
 
     def recipes_used(self) -> frozenset[bytes]:
         """Keys of every recipe part that a unit has or that answers for it: what a thorough clean-up must keep."""
         used: set[bytes] = set()
-        with self._txn.cursor(self._t.states) as cursor:
-            for _, raw in self._walk(cursor):
-                state = codec.decode_state(raw)
-                for recipe in (state.recipe, state.attached):
-                    if recipe is not None:
-                        used |= {recipe.own, recipe.context}
+        for states, _ in self._t.slots:
+            with self._txn.cursor(states) as cursor:
+                for _, raw in self._walk(cursor):
+                    state = codec.decode_state(raw)
+                    for recipe in (state.recipe, state.attached):
+                        if recipe is not None:
+                            used |= {recipe.own, recipe.context}
         return frozenset(used)
 
     def cache_usage(self) -> vectors.Usage:
@@ -285,6 +317,9 @@ class Snapshot:
         return check(self)
 
     # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def _slot(self, edition: int | None) -> int | None:
+        return self.editions.slot if edition is None else self.editions.slot_of(edition)
 
     def _all_roots(self) -> list[RootRecord]:
         with self._txn.cursor(self._t.roots) as cursor:

@@ -44,12 +44,19 @@ class Tables(NamedTuple):
     redges: Any  # unit -> (source, kind, strength), many: the same from the target's side
     mentions: Any  # root + family + name -> unit, many: references left to be matched by name
     mentioned: Any  # unit -> root, (family, name, kind): the same from the unit's side
-    states: Any  # unit -> recipe, attached recipe, reason
-    attached: Any  # unit -> code of the vector that answers
+    states: Any  # unit -> recipe, attached recipe, reason; of the edition in slot 0 (store.editions)
+    attached: Any  # unit -> code of its vector
+    states_1: Any  # the same of the edition in slot 1
+    attached_1: Any
     vectors: Any  # model + key -> row of the embedding cache
     rows: Any  # row -> model + key, time, vector: in order of last use
     queue: Any  # stage + id -> payload
     journal: Any  # clock -> changes
+
+    @property
+    def slots(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+        """(states, attached) of each slot."""
+        return (self.states, self.attached), (self.states_1, self.attached_1)
 
 
 _INTEGER: Final[dict[str, bool]] = {"integerkey": True}
@@ -62,7 +69,7 @@ FLAGS: Final[dict[str, dict[str, bool]]] = {
     "waits": _INTEGER | _IDS, "tried": _INTEGER,
     "edges": _INTEGER, "redges": {"integerkey": True, "dupsort": True, "dupfixed": True},
     "mentions": _IDS, "mentioned": _INTEGER,
-    "states": _INTEGER, "attached": _INTEGER,
+    "states": _INTEGER, "attached": _INTEGER, "states_1": _INTEGER, "attached_1": _INTEGER,
     "vectors": {}, "rows": _INTEGER,
     "queue": {}, "journal": _INTEGER,
 }  # fmt: skip

@@ -10,11 +10,10 @@ References may come in any order, but a unit's edges, mentions and vector are pu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from codegraphd.store import codec, compress, journal, vectors
-from codegraphd.store.journal import Delta
+from codegraphd.store import codec, journal, vectors
 from codegraphd.store.records import (
     Edge,
     Facts,
@@ -22,10 +21,9 @@ from codegraphd.store.records import (
     RootRecord,
     UnitChange,
     UnitRecord,
-    UnitState,
     Words,
 )
-from codegraphd.store.snapshot import _DROPPING, Snapshot
+from codegraphd.store.snapshot import _DROPPING
 from codegraphd.store.tables import (
     ROOT,
     U64,
@@ -40,29 +38,22 @@ from codegraphd.store.tables import (
     text_key,
     wait_key,
 )
+from codegraphd.store.vector_writes import ATTACHED, VectorWrites
 
-_FILES, _UNITS, _EDGES, _ATTACHED = range(4)
+_FILES, _UNITS, _EDGES = range(3)
 _SLICE = 500  # units that one call of delete_root drops at most
 _KNOWN = 4_000  # units held decoded at once: some 4 MB
 _NEXT_ID = b"next id"
 
 
-class Transaction(Snapshot):
+class Transaction(VectorWrites):
     """Reads and writes of one commit. `clock` is the clock that the commit will have."""
 
     def __init__(self, txn: Any, tables: Tables, budget: vectors.Budget, precision: str = "int8") -> None:
-        super().__init__(txn, tables)
-        self.clock += 1
-        self.delta = Delta()
-        self.is_dirty = False
-        self.n_evicted = 0  # vectors that the cache let go
-        self._budget, self._precision = budget, precision
-        self._counts: dict[int, list[int]] = {}
-        self._stages: dict[int, int] = {}
+        super().__init__(txn, tables, budget, precision)
         self._next_id = 0
         self._known: dict[int, UnitRecord] = {}  # units that were read or put: a step asks for each a few times
         self._reindex: set[int] = set()  # units whose words must go to the index again, read at the end
-        self._used: list[bytes] = []  # names of cached vectors that were read
 
     def finish(self) -> bool:
         """Write counters, journal and clock; called once, by the writer. False: nothing was changed."""
@@ -241,8 +232,10 @@ class Transaction(Snapshot):
         if old.prefix == head.prefix:
             return
         self._reindex.add(unit.id)
-        if (old.kind, old.language) != (head.kind, head.language) and (code := self.attached_code(unit.id)) is not None:
-            self.delta.vectors[unit.id] = (unit, code)
+        if (old.kind, old.language) != (head.kind, head.language):
+            for edition in (self.editions.answering, self.editions.coming):
+                if (code := self.attached_code(unit.id, edition)) is not None:
+                    self._vectors_of(edition)[unit.id] = (unit, code)
 
     def delete_unit(self, id: int) -> None:
         """Drop the unit with its words, edges both ways, mentions, state, vector and queue entries."""
@@ -255,10 +248,12 @@ class Transaction(Snapshot):
         for source in {int.from_bytes(row[:8], "big") for row in self._duplicates(self._t.redges, key)}:
             self.set_edges(source, [edge for edge in self.edges_out(source) if edge.target != id])
         self.set_mentions(head.root, id, ())
-        if self._txn.delete(key, db=self._t.attached):
-            self._count(head.root, _ATTACHED, -1)
+        for slot, (states, attached) in enumerate(self._t.slots):
+            self._delete(states, key)
+            if self._txn.delete(key, db=attached):
+                self._count(head.root, ATTACHED + slot, -1)
         self._txn.delete(ROOT.pack(head.root) + bounded(head.name), key, db=self._t.names)
-        for table in (self._t.units, self._t.words, self._t.states):
+        for table in (self._t.units, self._t.words):
             self._delete(table, key)
         self._dequeue_all(id)
         self._count(head.root, _UNITS, -1)
@@ -266,6 +261,7 @@ class Transaction(Snapshot):
         self._known.pop(id, None)
         self.delta.words.pop(id, None)
         self.delta.vectors.pop(id, None)
+        self.delta.coming.pop(id, None)
         self.delta.deleted.add(id)
 
     def put_words(self, id: int, words: Words) -> None:
@@ -278,9 +274,6 @@ class Transaction(Snapshot):
         if unit is None:
             raise KeyError(f"words for unit {id}, which is not stored")
         self.delta.words[id] = (unit, words)
-
-    def put_state(self, id: int, state: UnitState) -> None:
-        self._put(self._t.states, U64.pack(id), codec.encode_state(state))
 
     def set_edges(self, id: int, edges: Sequence[Edge]) -> bool:
         """Replace what a unit depends on; equal edges count once. True when they differ from before."""
@@ -314,57 +307,6 @@ class Transaction(Snapshot):
             self._txn.put(mention_key(root, family, name), key, db=table)
         self._replace(self._t.mentioned, key, after_raw)
 
-    # --- vectors -----------------------------------------------------------------------------------------------------
-
-    def has_vector(self, model: bytes, key: bytes) -> bool:
-        """As a snapshot's; what is asked for here counts as used."""
-        found = super().has_vector(model, key)
-        if found:
-            self._used.append(model + key)
-        return found
-
-    def vector(self, model: bytes, key: bytes) -> compress.Vector | None:
-        """As a snapshot's; what is read here counts as used."""
-        found = super().vector(model, key)
-        if found is not None:
-            self._used.append(model + key)
-        return found
-
-    def put_vector(self, model: bytes, key: bytes, vector: compress.Vector) -> None:
-        """Keep a vector of float32[dim] in the cache, at full width; the least recently used ones make room."""
-        self.n_evicted += vectors.write(self._txn, self._t, model + key, vector, self._budget)
-        self.is_dirty = True
-
-    def evict(self, limit: int = 5_000) -> int:
-        """Drop cached vectors over the budget or over their time, oldest first. Returns how many went."""
-        n_gone = vectors.evict(self._txn, self._t, self._budget, limit)
-        self.n_evicted += n_gone
-        self.is_dirty |= n_gone > 0
-        return n_gone
-
-    def drop_vectors(
-        self, is_unused: Callable[[bytes, bytes], bool], after: int = 0, limit: int = 5_000
-    ) -> tuple[int, int | None]:
-        """Drop cached vectors for which `is_unused(model, key)`: (dropped, `after` of the next slice; None: done)."""
-        n_gone, row = vectors.drop(self._txn, self._t, is_unused, after, limit)
-        self.n_evicted += n_gone
-        self.is_dirty |= n_gone > 0
-        return n_gone, row
-
-    def attach(self, id: int, vector: compress.Vector | None) -> None:
-        """Set the vector that answers for a unit (None: none), float32[dim] of unit length, stored as a code."""
-        key = U64.pack(id)
-        unit = self.unit(id)
-        if unit is None:
-            raise KeyError(f"a vector for unit {id}, which is not stored")
-        before = self._txn.get(key, db=self._t.attached)
-        code = compress.encode(vector, self._precision) if vector is not None else None
-        if before == code:
-            return
-        self._replace(self._t.attached, key, code)
-        self._count(unit.root, _ATTACHED, (code is not None) - (before is not None))
-        self.delta.vectors[id] = (unit, code) if code is not None else None
-
     # --- work lists, journal, meta -----------------------------------------------------------------------------------
 
     def enqueue(self, stage: int, id: int, payload: bytes = b"") -> None:
@@ -378,9 +320,6 @@ class Transaction(Snapshot):
         if self._txn.delete(queue_key(stage, id), db=self._t.queue):
             self._stages[stage] = self.n_queued(stage) - 1
             self.is_dirty = True
-
-    def n_queued(self, stage: int) -> int:
-        return self._stages[stage] if stage in self._stages else super().n_queued(stage)
 
     def _dequeue_all(self, id: int) -> None:
         with self._txn.cursor(self._t.counts) as cursor:
@@ -397,32 +336,7 @@ class Transaction(Snapshot):
     def put_meta(self, key: str, value: bytes) -> None:
         self._put(self._t.meta, b"u:" + text_bytes(key), value)
 
-    def counts(self, root: int) -> tuple[int, int, int, int]:
-        if root in self._counts:
-            files, units, edges, attached = self._counts[root]
-            return files, units, edges, attached
-        return super().counts(root)
-
     # --- helpers -----------------------------------------------------------------------------------------------------
-
-    def _put(self, table: Any, key: bytes, value: bytes) -> None:
-        self._txn.put(key, value, db=table)
-        self.is_dirty = True
-
-    def _delete(self, table: Any, key: bytes) -> None:
-        self._txn.delete(key, db=table)
-        self.is_dirty = True
-
-    def _replace(self, table: Any, key: bytes, value: bytes | None) -> None:
-        if value is None:
-            self._delete(table, key)
-        else:
-            self._put(table, key, value)
-
-    def _count(self, root: int, which: int, by: int) -> None:
-        if root not in self._counts:
-            self._counts[root] = list(super().counts(root))
-        self._counts[root][which] += by
 
     def _root_of_unit(self, id: int) -> int:
         raw = self._txn.get(U64.pack(id), db=self._t.units)

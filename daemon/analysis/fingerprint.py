@@ -155,7 +155,7 @@ def _print(
     tokens: list[str],
     segments: list[tuple[int, int]],
 ) -> Print:
-    head, tail = _doc_parts(info.doc) if info.doc else ("", "")
+    head, tail = doc_parts(info.doc) if info.doc else ("", "")
     if draft.kind in HEADLESS:
         code = body_text.replace("\n    ", "\n").strip("\n") if is_layout else body_text
     elif not body_text:
@@ -241,7 +241,7 @@ def _hidden(draft: Draft, drafts: Sequence[Draft]) -> list[Draft]:
     return level
 
 
-def _doc_parts(doc: str) -> tuple[str, str]:
+def doc_parts(doc: str) -> tuple[str, str]:
     """The part of a doc that stands before the code, and the part after it."""
     paragraph, _, rest = doc.partition("\n\n")
     if len(paragraph) <= HEAD:

@@ -26,9 +26,9 @@ from codegraphd.daemon.analysis.flow_tokens import EDGE, DataFlow, Draft, SpentE
 from codegraphd.daemon.analysis.flow_tree import Forest, Node, Steps, is_default, run
 
 
-def data_flow_of(forest: Forest, rules: DataRules) -> DataFlow:
-    """The data flow of a forest by the given rules. Never raises on what the source holds."""
-    extractor = _Extractor(forest, rules)
+def data_flow_of(forest: Forest, rules: DataRules, budget: int | None = None) -> DataFlow:
+    """The data flow of a forest by the given rules, in `budget` steps. Never raises on what the source holds."""
+    extractor = _Extractor(forest, rules, budget)
     extractor.read_tokens()
     for node in forest.nodes:
         run(extractor.visit(node))

@@ -69,7 +69,7 @@ class SpentError(Exception):
 class Draft:
     """A data flow under construction."""
 
-    def __init__(self, forest: Forest, rules: DataRules) -> None:
+    def __init__(self, forest: Forest, rules: DataRules, budget: int | None) -> None:
         self.forest = forest
         self.syntax = forest.syntax
         self.rules = rules
@@ -79,7 +79,7 @@ class Draft:
         self.edges: list[tuple[int, str, tuple[int, ...]]] = []  # (token, relation, source tokens)
         self.walked: dict[tuple[int, frozenset[tuple[str, tuple[int, ...]]]], State] = {}
         self.loops = 0  # how many the walk is in
-        self.budget = BUDGET
+        self.budget = BUDGET if budget is None else budget
 
     def read_tokens(self) -> None:
         """Number the leaves and give every node the range of its tokens."""

@@ -73,14 +73,17 @@ class Node:
 class Forest:
     """The nodes of one span with the table of their language."""
 
-    __slots__ = ("language", "nodes", "source", "syntax", "truncated")
+    __slots__ = ("errors", "language", "nodes", "source", "syntax", "truncated")
 
-    def __init__(self, language: str, syntax: Syntax, source: bytes, nodes: list[Node], truncated: bool) -> None:
+    def __init__(
+        self, language: str, syntax: Syntax, source: bytes, nodes: list[Node], truncated: bool, errors: int
+    ) -> None:
         self.language = language
         self.syntax = syntax
         self.source = source
         self.nodes = nodes
         self.truncated = truncated
+        self.errors = errors  # syntax errors in what was parsed
 
     def text(self, node: Node) -> str:
         """What the node spans, as text; bytes that are no UTF-8 are replaced."""
@@ -99,8 +102,9 @@ def forest(language: str, source: bytes, start_byte: int, end_byte: int) -> Fore
     end_byte = max(start_byte, min(end_byte, len(source)))
     if len(source) > MAX_SOURCE:
         return _cut(language, syntax, source, start_byte, min(end_byte, start_byte + MAX_SOURCE))
-    nodes, truncated = _collect(_parse(syntax, source), source, syntax, (start_byte, end_byte))
-    return Forest(language, syntax, source, nodes, truncated)
+    tree = _parse(syntax, source)
+    nodes, truncated = _collect(tree, source, syntax, (start_byte, end_byte))
+    return Forest(language, syntax, source, nodes, truncated, n_errors(tree.root_node))
 
 
 def walk(nodes: list[Node]) -> Iterator[Node]:
@@ -146,7 +150,8 @@ def _cut(language: str, syntax: Syntax, source: bytes, start: int, end: int) -> 
     row = source.count(b"\n", 0, start)
     column = start - (source.rfind(b"\n", 0, start) + 1)
     part = source[start:end]
-    nodes, truncated = _collect(_parse(syntax, part), part, syntax, (0, len(part)))
+    tree = _parse(syntax, part)
+    nodes, truncated = _collect(tree, part, syntax, (0, len(part)))
     for node in walk(nodes):
         node.start += start
         node.end += start
@@ -154,7 +159,7 @@ def _cut(language: str, syntax: Syntax, source: bytes, start: int, end: int) -> 
             node.column += column
         node.row += row
         node.end_row += row
-    return Forest(language, syntax, source, nodes, truncated)
+    return Forest(language, syntax, source, nodes, truncated, n_errors(tree.root_node))
 
 
 @cache

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 
 from codegraphd.daemon.analysis import source_code, text_files
 from codegraphd.daemon.analysis.dialects import dialect
+from codegraphd.daemon.analysis.fingerprint import doc_parts
 from codegraphd.daemon.analysis.languages import grammar_of, language_of
 from codegraphd.daemon.analysis.normal import plain_bytes
 from codegraphd.daemon.analysis.reading import Reading
 from codegraphd.daemon.graph.projects import is_project, project_bindings
-from codegraphd.store.records import Flag, Module
+from codegraphd.store.records import WHOLE_FILE, CodeFlow, Flag, Module
 
 BINARY_PROBE = 8_192  # bytes looked at for a NUL
 LONG_LINE = 20_000  # bytes: with an average above LONG_AVERAGE, nobody wrote or reads this file
@@ -39,15 +41,43 @@ def parse(path: str, source: bytes) -> Module:
 
 def render(path: str, source: bytes) -> tuple[str, ...]:
     """The own text of each unit of `parse(path, source).units`: `digest(text)` is the unit's `own`."""
-    return _analyse(path, source)[1]
+    return tuple(_analyse(path, source)[1].texts)
 
 
 def parse_and_render(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
     """Both, at the cost of one of them."""
-    return _analyse(path, source)
+    module, found = _analyse(path, source)
+    return module, tuple(found.texts)
 
 
-def _analyse(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
+def render_flows(path: str, source: bytes, wanted: Collection[int]) -> tuple[tuple[str, ...], dict[int, CodeFlow]]:
+    """`render`, and the code with its data flow of those of the wanted units (by index, or WHOLE_FILE) that have it."""
+    from codegraphd.daemon.analysis import flow_input  # only some models ask for it
+
+    module, found = _analyse(path, source)
+    language = grammar_of(path, module.language)
+    if language not in flow_input.LANGUAGES or module.skipped:
+        return tuple(found.texts), {}
+    plain = plain_bytes(source)
+    flows: dict[int, CodeFlow] = {}
+    for i in found.whole:
+        if i in wanted:
+            unit = found.units[i]
+            comment, _ = doc_parts(unit.doc)
+            flow = flow_input.code_flow(
+                language, plain, unit.start_byte, unit.end_byte,
+                comment=comment, text=found.texts[i].removeprefix(comment),
+            )  # fmt: skip
+            if flow is not None:
+                flows[i] = flow
+    if WHOLE_FILE in wanted:
+        comment, _ = doc_parts(found.units[0].doc) if found.units else ("", "")
+        if (flow := flow_input.code_flow(language, plain, 0, len(plain), comment=comment)) is not None:
+            flows[WHOLE_FILE] = flow
+    return tuple(found.texts), flows
+
+
+def _analyse(path: str, source: bytes) -> tuple[Module, Reading]:
     language = language_of(path, source[:256].partition(b"\n")[0]) or "text"
     found = Reading()
     skipped = _skip_reason(source)
@@ -74,7 +104,7 @@ def _analyse(path: str, source: bytes) -> tuple[Module, tuple[str, ...]]:
         errors=found.errors,
         skipped=skipped,
     )
-    return module, tuple(found.texts)
+    return module, found
 
 
 def _is_generated(header: bytes) -> bool:

@@ -16,6 +16,7 @@ from codegraphd.daemon.analysis.normal import PLACEHOLDER, Source, one_line, tok
 from codegraphd.daemon.analysis.reading import Reading, line_starts
 from codegraphd.daemon.analysis.references import references_of
 from codegraphd.daemon.analysis.syntax import (
+    CALLABLES,
     CONTAINERS,
     Captures,
     Dialect,
@@ -57,6 +58,8 @@ def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
         key = (draft.kind, qualname)
         found.units.append(_unit(draft, info, printed, qualname, ordinals[key], starts, shift, int(flags)))
         ordinals[key] += 1
+        if draft.kind in CALLABLES and len(printed.segments) == 1:  # no hole where something nested is left out
+            found.whole.append(len(found.texts))
         found.texts.append(printed.own_text)
         found.words.append(
             Words(

@@ -139,7 +139,8 @@ def _workspace_lines(workspaces: list[dict[str, Any]]) -> list[str]:
 
 def _model(model: dict[str, Any]) -> list[str]:
     if not model.get("name"):
-        return [paint("none", "yellow"), "search goes by words", plain(str(model.get("error") or ""))]
+        instead = _former(model.get("former")) or "search goes by words"
+        return [paint("none", "yellow"), instead, plain(str(model.get("error") or ""))]
     where = " ".join(str(model[name]) for name in ("device", "dtype") if model.get(name))
     return [
         f"{plain(str(model['name']))}, {number(model.get('dim'))} dimensions",
@@ -149,7 +150,17 @@ def _model(model: dict[str, Any]) -> list[str]:
         f"{number(model['units_per_s'])}/s" if model.get("units_per_s") else "",
         size(model["rss_bytes"]) if model.get("rss_bytes") else "",
         f"in place of {plain(str(model['fallback']))}" if model.get("fallback") else "",
+        _former(model.get("former")),
     ]
+
+
+def _former(former: dict[str, Any] | None) -> str:
+    """How far a change of the model has come."""
+    if not former:
+        return ""
+    progress = former.get("progress") or {}
+    who = plain(str(former.get("name"))) if former.get("answers") else "search by words"
+    return f"{who} answers until all is embedded ({number(progress.get('done'))} of {number(progress.get('total'))})"
 
 
 def _section(name: str, parts: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -133,6 +134,12 @@ def _list_models(arguments: Namespace, paths: Paths, loaded: configuration.Confi
                 "licence": known.licence,
                 "dim": known.dim,
                 "directory": directory,
+                "max_tokens": known.max_tokens,
+                "pooling": known.pooling,
+                "query_prefix": known.query_prefix,
+                "document_prefix": known.document_prefix,
+                "flow": known.flow,
+                "runs": known.runs or None,
                 "at_hand": directory is not None,
                 "in_use": known.name == in_use,
             }
@@ -145,8 +152,11 @@ def _list_models(arguments: Namespace, paths: Paths, loaded: configuration.Confi
     for row in rows:
         mark = "*" if row["in_use"] else " "
         hand = "at hand" if row["at_hand"] else "no files here"
-        details = f"{row.get('dim', '?'):>5}  {row.get('licence', ''):<11}{hand:<15}{plain(str(row['source']))}"
-        name = f"{plain(str(row['name'])):<30}"
+        notes = "  (reads data flow)" if row.get("flow") else ""
+        if row.get("runs", "own") is None:
+            hand, notes = "cannot be used", "  (runs only with code of its own, which is never loaded)"
+        details = f"{row.get('dim', '?'):>5}  {row.get('licence', ''):<11}{hand:<15}{plain(str(row['source']))}{notes}"
+        name = f"{plain(str(row['name'])):<35}"
         print(f"{mark} {paint(name, 'bold')}{details}")
     return DONE
 
@@ -164,6 +174,7 @@ def _check_model(arguments: Namespace, paths: Paths, loaded: configuration.Confi
         info = resolve(name, _models_directory(paths), settings.max_tokens)
     except ModelError as error:
         raise CommandError(str(error)) from None
+    logging.getLogger("codegraphd").addHandler(logging.NullHandler())  # what it would log is in the answer
     embedder = Embedder(settings, _models_directory(paths), lambda _event: None)
     embedder.start()
     try:
@@ -183,6 +194,9 @@ def _check_model(arguments: Namespace, paths: Paths, loaded: configuration.Confi
         "dim": len(vector),
         "max_tokens": info.max_tokens,
         "pooling": info.pooling,
+        **{f"{role}_prefix": prefix for role, prefix in info.prefixes},
+        "runs_in": "codegraphd" if info.architecture != "other" else "transformers",
+        "reads": "code and its data flow, other text as it is" if info.flow else "text",
         "backend": figures["backend"],
         "device": figures["device"],
         "dtype": figures["dtype"],
@@ -204,6 +218,8 @@ def _pull_model(arguments: Namespace, paths: Paths) -> int:
     source = known.source if known is not None else arguments.name
     if known is not None and source.startswith("package:"):
         raise CommandError(f"{known.name} needs no files")
+    if known is not None and not known.runs:
+        raise CommandError(f"{known.name} runs only with code of its own, which is never loaded")
     below = known.name if known is not None else source.replace("/", "--")
     directory = os.path.join(_models_directory(paths), "models", below)
     os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)

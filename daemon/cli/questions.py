@@ -162,11 +162,7 @@ def explain(arguments: Namespace) -> int:
     if "embedded" in found:
         print(f"vector   {'of this input' if found['embedded'] else 'not of this input yet'}")
     for item in found.get("inputs", ()):
-        print(
-            paint(f"\n--- {item.get('input', item.get('kind', 'input'))} ({number(item.get('tokens'))} tokens)", "dim")
-        )
-        for text in str(item.get("text", "")).splitlines():
-            print(plain(text))
+        _show_input(item)
     if features := found.get("features"):
         print(paint("\n--- features", "dim"))
         figures = [f"{name} {value}" for name, value in features.items() if isinstance(value, int) and value]
@@ -174,6 +170,29 @@ def explain(arguments: Namespace) -> int:
     _show_flow(found)
     _tell_rest(found, nothing=False)
     return DONE
+
+
+def _show_input(item: dict[str, Any]) -> None:
+    """The text that the model read; of a model that reads data flow, what it read in its place."""
+    variables = item.get("variables")
+    those = f", {count(variables, 'variable')} of the data flow among them" if variables else ""
+    print(
+        paint(
+            f"\n--- {item.get('input', item.get('kind', 'input'))} ({number(item.get('tokens'))} tokens{those})", "dim"
+        )
+    )
+    read = item.get("read")
+    if not read:
+        for text in str(item.get("text", "")).splitlines():
+            print(plain(text))
+        return
+    if read["comment"]:
+        print(plain(read["comment"]))
+    print(plain(" ".join(read["code"])))
+    for edge in read["variables"]:
+        if edge["from"]:
+            sources = ", ".join(f"{read['code'][token]}:{token}" for token in edge["from"])
+            print(plain(f"{edge['variable']}:{edge['token']} from {sources}"))
 
 
 def _show_flow(found: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 
 from codegraphd.daemon.embedding.hashing import HashingBackend, HashingTokens
 from codegraphd.daemon.embedding.models import FAMILY, HASHING, ModelError, ModelInfo, write_json
-from codegraphd.store.records import digest
+from codegraphd.store.records import CodeFlow, digest
 
 
 class Backend(Protocol):
@@ -48,8 +48,8 @@ class Backend(Protocol):
 
 
 class Tokeniser(Protocol):
-    def encode(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
-        """For each text its token ids and whether it was cut."""
+    def encode(self, texts: Sequence[str], flows: Sequence[CodeFlow | None] = ()) -> list[tuple[list[int], bool]]:
+        """For each text its token ids and whether it was cut. `flows`: one for each text, or none at all."""
         ...
 
 
@@ -57,6 +57,10 @@ def open_tokens(info: ModelInfo) -> Tokeniser:
     """Raises ModelError."""
     if info.architecture == HASHING:
         return HashingTokens(info)
+    if info.flow:
+        from codegraphd.daemon.embedding.code_graph import CodeTokens
+
+        return CodeTokens(info)
     from codegraphd.daemon.embedding.tokens import Tokens
 
     return Tokens(info)
@@ -130,7 +134,8 @@ def _on_processor(info: ModelInfo, dtype: str, cache_dir: str) -> Backend:
 
 def _engines(info: ModelInfo) -> list[str]:
     """The libraries that can run this model on a processor and are installed, the default first."""
-    able = ("torch", "openvino") if info.architecture in FAMILY else ("torch",)
+    # in OpenVINO there is no way for nodes and their mask
+    able = ("torch", "openvino") if info.architecture in FAMILY and not info.flow else ("torch",)
     wanted = os.environ.get("CODEGRAPHD_ENGINE")  # for measurements and bug reports
     found = [name for name in able if _is_installed(name) and wanted in {None, "", name}]
     if not found:
@@ -151,6 +156,10 @@ def _load(engine: str, info: ModelInfo, device: str, dtype: str) -> Backend:
     import torch
 
     torch.set_num_threads(1)  # the lanes of the worker are the parallelism
+    if info.flow:
+        from codegraphd.daemon.embedding.graph_encoder import GraphEncoder
+
+        return GraphEncoder(info, device, dtype)
     if info.architecture in FAMILY:
         from codegraphd.daemon.embedding.encoder import Encoder
 

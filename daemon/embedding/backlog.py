@@ -10,8 +10,9 @@ Owned by the indexer's thread. Pure: the time is handed in.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -26,11 +27,13 @@ class _Entry:
 class Backlog:
     """Waiting and in-flight units. `mark()` and `is_clear(mark)` tell when all that waited at a moment is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, sequence: Iterator[int] | None = None) -> None:
+        """`sequence` numbers what is added: one for several backlogs, where a mark is to hold for all of them."""
         self._waiting: dict[int, _Entry] = {}
         self._in_flight: dict[int, _Entry] = {}
         self._heap: list[tuple[int, int]] = []  # (priority, unit id); stale pairs are skipped when met
         self._per_root: Counter[int] = Counter()
+        self._numbers = sequence or itertools.count(1)
         self._sequence = 0
 
     def __len__(self) -> int:
@@ -50,7 +53,7 @@ class Backlog:
             return
         if known is None and unit not in self._in_flight:
             self._per_root[root] += 1
-        self._sequence += 1
+        self._sequence = next(self._numbers)
         self._waiting[unit] = _Entry(priority, root, known.since if known else now, self._sequence)
         heapq.heappush(self._heap, (priority, unit))
 

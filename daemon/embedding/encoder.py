@@ -72,30 +72,35 @@ class Encoder:
     def encode(self, batch: Sequence[Sequence[int]]) -> np.ndarray:
         """Token ids, best of about the same length each -> float32[n, dim], every row of length 1."""
         n_texts = len(batch)
-        if n_texts > 1 and (over := sum(map(len, batch)) % _ROWS):
-            # One more text, of any token, whose vector is dropped: oneDNN keeps compiled code for every number of rows
-            # that it meets, which came to 60 MB for each thousand texts (687 MB after 3,260; with this 381).
-            batch = [*batch, [batch[0][0]] * (_ROWS - over)]
+        batch = filled(batch)
         lengths = [len(ids) for ids in batch]
         flat = np.concatenate([np.asarray(ids, np.int64) for ids in batch])
         places = np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]) + self._first_position
         ids = torch.from_numpy(flat).to(self.device)
         hidden = self._words[ids] + self._positions[torch.from_numpy(places).to(self.device)]
         hidden = self._norm(hidden).to(self._kind)
-        shape = _Shape(lengths, self.device)
+        shape = Shape(lengths, self.device)
         for layer in self._layers:
             hidden = layer(hidden, shape)
         rows = functional.normalize(self._pool(hidden.float(), shape), dim=1)[:n_texts]
         return np.asarray(rows.cpu().numpy())
 
-    def _pool(self, hidden: torch.Tensor, shape: _Shape) -> torch.Tensor:
+    def _pool(self, hidden: torch.Tensor, shape: Shape) -> torch.Tensor:
         if self._pooling == "first":
             return hidden[shape.starts[:-1]]
         kind = "mean" if self._pooling == "mean" else "max"
         return torch.segment_reduce(hidden, kind, lengths=shape.lengths)
 
 
-class _Shape:
+def filled(batch: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+    """The batch, or with one more text, of any token, whose vector is to be dropped: oneDNN keeps compiled code for
+    every number of rows that it meets, which came to 60 MB for each thousand texts (687 MB after 3,260; with this 381).
+    """
+    over = sum(map(len, batch)) % _ROWS
+    return [*batch, [batch[0][0]] * (_ROWS - over)] if len(batch) > 1 and over else batch
+
+
+class Shape:
     """How the texts of a packed batch lie in its matrix."""
 
     def __init__(self, lengths: Sequence[int], device: str) -> None:
@@ -122,11 +127,11 @@ class _Layer:
         self._down = weights.linear([f"{prefix}.output.dense"])
         self._norm_down = _Norm(weights, f"{prefix}.output.LayerNorm", eps)
 
-    def __call__(self, hidden: torch.Tensor, shape: _Shape) -> torch.Tensor:
+    def __call__(self, hidden: torch.Tensor, shape: Shape) -> torch.Tensor:
         hidden = self._norm_out(self._out(self._attention(self._qkv(hidden), shape), hidden))
         return self._norm_down(self._down(self._up(hidden), hidden))
 
-    def _attention(self, qkv: torch.Tensor, shape: _Shape) -> torch.Tensor:
+    def _attention(self, qkv: torch.Tensor, shape: Shape) -> torch.Tensor:
         """[tokens, 3 * dim] -> [tokens, dim]; no text sees another."""
         width = qkv.shape[1] // 3
         texts = len(shape.sizes)

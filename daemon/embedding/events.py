@@ -12,7 +12,7 @@ import numpy as np
 
 from codegraphd.daemon.embedding.messages import Ask, Embed, Up
 from codegraphd.daemon.embedding.models import ModelInfo
-from codegraphd.store.records import Batch
+from codegraphd.store.records import Batch, CodeFlow
 
 # --- what the daemon hears --------------------------------------------------------------------------------------------
 
@@ -61,6 +61,7 @@ class Asked:
     role: str
     texts: tuple[str, ...]
     deadline: float
+    flows: tuple[CodeFlow | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,15 @@ A batch forms late and at most two are under way, so that the newest state is wh
 for one batch only. Source is read when a batch is formed; a unit whose file has moved on leaves the batch and comes
 back with the file's next parse. The same text is never in two batches at once: units that share it wait for the one
 under way. Used by the indexer, on its thread only; never blocks.
+
+A feeder serves one edition (`graph.work.Edition`); while the model changes there are two (feeders.py).
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -17,10 +20,10 @@ from typing import Any, Protocol
 
 from codegraphd.daemon.embedding.backlog import Backlog
 from codegraphd.daemon.embedding.text import context_text
-from codegraphd.daemon.engine import CHANGED, IDLE, Outcome, Settings, attach, set_aside
+from codegraphd.daemon.engine import CHANGED, IDLE, Edition, Outcome, Settings, attach, set_aside
 from codegraphd.daemon.graph.index import Index, View, recipe_inputs
 from codegraphd.daemon.graph.recipe import quoted, recipe_of
-from codegraphd.store.records import Batch, FileRecord, Input, UnitRecord, digest
+from codegraphd.store.records import Batch, CodeFlow, FileRecord, Input, UnitRecord, digest
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +36,34 @@ TRIES = 5  # how often a unit whose text cannot be had is tried before it waits 
 class Model(Protocol):
     """The embedder as the feeder sees it."""
 
+    @property
+    def reads_flow(self) -> bool:
+        """Whether its model reads the data flow of code beside its tokens."""
+        ...
+
     def submit(self, batch: Batch) -> None: ...
 
 
-Render = Callable[[FileRecord, Callable[[tuple[str, ...] | None], None]], None]
+class Rendered(Protocol):
+    """What the parsers made of a file."""
+
+    @property
+    def texts(self) -> tuple[str, ...]: ...
+    @property
+    def flows(self) -> Mapping[int, CodeFlow]: ...
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the feeders of one daemon have in common."""
+
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # of batches
+    sequence: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # of what was queued (backlog.py)
+    asked: dict[tuple[bytes | None, bytes], int] = field(default_factory=dict)  # model, key -> number of batch
+
+
+# (file, indices of the units whose data flow is wanted, what to call)
+Render = Callable[[FileRecord, tuple[int, ...], Callable[["Rendered | None"], None]], None]
 Submit = Callable[[Callable[[Index], Outcome], bool, Callable[["Future[Outcome]"], None]], None]
 
 
@@ -45,9 +72,10 @@ class _Forming:
     """A batch whose texts are still being rendered."""
 
     number: int
+    reads_flow: bool
     units: list[int]
     files: dict[int, list[UnitRecord]]  # file id -> its units whose own input is needed
-    own: dict[int, str] = field(default_factory=dict)  # unit id -> text
+    own: dict[int, tuple[str, CodeFlow | None]] = field(default_factory=dict)  # unit id -> what is to be read of it
     lacking: set[int] = field(default_factory=set)  # units whose text could not be had
 
 
@@ -59,7 +87,8 @@ class _Sent:
 
 
 class Feeder:
-    """See the module. `render(file, done)` and `submit(job, interactive, done)` call back on the indexer's thread."""
+    """See the module. `render(file, flows, done)` and `submit(job, interactive, done)` call back on the indexer's
+    thread."""
 
     def __init__(
         self,
@@ -68,25 +97,44 @@ class Feeder:
         render: Render,
         submit: Submit,
         settings: Settings,
+        edition: Edition,
+        shared: Shared | None = None,
     ) -> None:
-        self.backlog = Backlog()
-        self.model: bytes | None = None  # fingerprint in use; None: nothing is sent
+        self._shared = shared or Shared()
+        self.backlog = Backlog(self._shared.sequence)
+        self.edition = edition  # without a model nothing is sent
         self.set_aside: dict[str, str] = {}  # "path:qualname" -> why the model cannot take it
         self._snapshot, self._embedder, self._render, self._submit = snapshot, embedder, render, submit
         self.settings = settings
         self.edits_only = False  # a crawl needs the processors: answers by words for all come before meaning for some
         self._forming: _Forming | None = None
         self._sent: dict[int, _Sent] = {}
-        self._asked: dict[bytes, int] = {}  # cache key -> number of the batch that computes it
         self._deferred: list[tuple[float, int]] = []  # (when, unit): in flight in the backlog, to be put back then
         self._tries: dict[int, int] = {}  # of units whose text could not be had
         self._given_up: set[int] = set()  # of those: until files are read again
         self._quiet_until = 0.0
-        self._number = 0
+
+    @property
+    def model(self) -> bytes | None:
+        """Fingerprint in use; None: nothing is sent."""
+        return self.edition.model
 
     @property
     def is_idle(self) -> bool:
         return not len(self.backlog)
+
+    def use(self, edition: Edition, embedder: Model) -> None:
+        """Another handle on the edition's model, or none: what is under way there is sent again."""
+        self.edition = edition
+        if embedder is not self._embedder:
+            self._embedder = embedder
+            for number in list(self._sent):
+                self._take_back(number)
+            self._quiet_until = 0.0
+
+    def _take_back(self, number: int) -> None:
+        if (sent := self._release(number)) is not None:
+            self.backlog.put_back([*sent.units, *sent.followers])
 
     def tick(self, now: float) -> None:
         """Once a second or so: bring back what was deferred."""
@@ -129,20 +177,24 @@ class Feeder:
 
     def _form(self, units: list[int], now: float) -> None:
         assert self.model is not None
-        self._number += 1
-        forming = _Forming(self._number, [], {})
+        forming = _Forming(next(self._shared.numbers), self._embedder.reads_flow, [], {})
         ready: list[int] = []
         with self._snapshot() as view:
             files: dict[int, FileRecord | None] = {}
             for unit_id in units:
-                state = view.state(unit_id)
+                state = view.state(unit_id, self.edition.number)
                 unit = view.unit(unit_id)
                 if unit is None or state is None or state.recipe is None:
                     self.backlog.finish([unit_id])
                     continue
                 needed = [key for key in recipe_inputs(state.recipe) if not view.has_vector(self.model, key)]
-                if (other := next((self._asked[key] for key in needed if key in self._asked), None)) is not None:
-                    self._sent[other].followers.append(unit_id)
+                asked = self._shared.asked
+                names = ((self.model, key) for key in needed)
+                if (other := next((asked[name] for name in names if name in asked), None)) is not None:
+                    if other in self._sent:
+                        self._sent[other].followers.append(unit_id)
+                    else:  # the other edition's feeder waits for the same text: it will be in the cache
+                        self._deferred.append((now, unit_id))
                     continue
                 if not needed:
                     ready.append(unit_id)
@@ -163,20 +215,24 @@ class Feeder:
         for file_id, file in files.items():
             if file is None:
                 self._rendered(forming, file_id, (), None, now)
-            else:
-                self._render(file, lambda texts, f=file: self._rendered(forming, f.id, f.units, texts, now))  # type: ignore[misc]
+                continue
+            wanted: tuple[int, ...] = ()
+            if forming.reads_flow:
+                ids = {unit.id for unit in forming.files[file_id]}
+                wanted = tuple(index for index, unit_id in enumerate(file.units) if unit_id in ids)
+            self._render(file, wanted, lambda done, f=file: self._rendered(forming, f.id, f.units, done, now))  # type: ignore[misc]
 
     def _rendered(
-        self, forming: _Forming, file_id: int, unit_ids: tuple[int, ...], texts: tuple[str, ...] | None, now: float
+        self, forming: _Forming, file_id: int, unit_ids: tuple[int, ...], rendered: Rendered | None, now: float
     ) -> None:
         for unit in forming.files.pop(file_id, ()):
-            text = None
-            if texts is not None and len(texts) == len(unit_ids) and unit.id in unit_ids:
-                text = texts[unit_ids.index(unit.id)]
-            if text is not None and digest(text) == unit.unit.own:
-                forming.own[unit.id] = text
-            else:
-                forming.lacking.add(unit.id)
+            if rendered is not None and len(rendered.texts) == len(unit_ids) and unit.id in unit_ids:
+                index = unit_ids.index(unit.id)
+                text = rendered.texts[index]
+                if digest(text) == unit.unit.own:
+                    forming.own[unit.id] = (text, rendered.flows.get(index))
+                    continue
+            forming.lacking.add(unit.id)
         if not forming.files and self._forming is forming:
             self._send(now)
 
@@ -184,7 +240,9 @@ class Feeder:
         """All texts are there: build the inputs against the index as it is now, and hand the batch over."""
         forming, self._forming = self._forming, None
         assert forming is not None
-        assert self.model is not None
+        if self.model is None or forming.reads_flow != self._embedder.reads_flow:  # lost or changed meanwhile
+            self.backlog.put_back(forming.units)
+            return
         sent = _Sent([], {})
         inputs: dict[bytes, Input] = {}
         with self._snapshot() as view:
@@ -198,23 +256,28 @@ class Feeder:
             self._finish(forming.number, {})
             return
         for key in inputs:
-            self._asked[key] = forming.number
+            self._shared.asked[self.model, key] = forming.number
         self._embedder.submit(Batch(forming.number, tuple(inputs.values())))
 
     def _inputs_of(
-        self, view: View, unit_id: int, own: Mapping[int, str], sent: _Sent, inputs: dict[bytes, Input]
+        self,
+        view: View,
+        unit_id: int,
+        own: Mapping[int, tuple[str, CodeFlow | None]],
+        sent: _Sent,
+        inputs: dict[bytes, Input],
     ) -> bool:
         """Add what the unit still needs to the batch. False: it has changed since its text was rendered."""
         assert self.model is not None
-        state, unit = view.state(unit_id), view.unit(unit_id)
+        state, unit = view.state(unit_id, self.edition.number), view.unit(unit_id)
         if unit is None or state is None or state.recipe is None:
             return False
         needed: dict[bytes, Input] = {}
         if not view.has_vector(self.model, state.recipe.own):
-            text = own.get(unit_id)
+            text, flow = own.get(unit_id, (None, None))
             if text is None or digest(text) != unit.unit.own:
                 return False
-            needed[state.recipe.own] = Input(state.recipe.own, text)
+            needed[state.recipe.own] = Input(state.recipe.own, text, flow)
         if state.recipe.context and not view.has_vector(self.model, state.recipe.context):
             quotes = quoted(view, unit, self.settings.max_cascade_depth, view.unit)
             if recipe_of(unit, quotes) != state.recipe:
@@ -240,9 +303,13 @@ class Feeder:
 
     # --- what comes back ----------------------------------------------------------------------------------------------
 
-    def embedded(self, number: int, vectors: Iterable[Any], keys: Iterable[bytes]) -> None:
-        """The model's vectors for a batch, in the order of its inputs."""
-        self._finish(number, dict(zip(keys, vectors, strict=True)))
+    def embedded(self, number: int, model: bytes, vectors: Iterable[Any], keys: Iterable[bytes]) -> None:
+        """The vectors that `model` made for a batch, in the order of its inputs; those of a model that has taken over
+        meanwhile are no use here."""
+        if model == self.model:
+            self._finish(number, dict(zip(keys, vectors, strict=True)))
+        else:
+            self._take_back(number)
 
     def keys_of(self, number: int) -> tuple[bytes, ...]:
         """The cache keys of a batch under way, in the order of its inputs."""
@@ -260,7 +327,8 @@ class Feeder:
                 for unit_id in outcasts:
                     if (unit := view.unit(unit_id)) is not None:
                         self.set_aside[f"{unit.path}:{unit.unit.qualname}"] = error
-            self._submit(lambda index: _set_aside(index, outcasts), False, lambda _: None)
+            edition = self.edition
+            self._submit(lambda index: _set_aside(index, edition, outcasts), False, lambda _: None)
             self.backlog.finish(outcasts)
         else:
             self._quiet_until = now + RETRY_S
@@ -274,14 +342,15 @@ class Feeder:
     def _release(self, number: int) -> _Sent | None:
         sent = self._sent.pop(number, None)
         if sent is not None:
-            for key in sent.keys:
-                self._asked.pop(key, None)
+            asked = self._shared.asked
+            for name in [name for name, at in asked.items() if at == number]:
+                del asked[name]
         return sent
 
     def _attach(self, vectors: dict[bytes, Any], units: list[int]) -> None:
-        model, settings = self.model, self.settings
-        if model is None:
-            self.backlog.finish(units)
+        edition, settings = self.edition, self.settings
+        if edition.model is None:
+            self.backlog.put_back(units)
             return
 
         def done(future: Future[Outcome]) -> None:
@@ -289,14 +358,14 @@ class Feeder:
                 log.warning("vectors could not be stored: %s", future.exception())
                 self._deferred += [(self._quiet_until, unit) for unit in units]
                 return
-            settled = set(future.result().settled)
+            settled = {unit for _, unit in future.result().settled}
             self.backlog.finish(settled)
             # The rest has a newer recipe by now: it waits again under that one.
             self._deferred += [(0.0, unit) for unit in units if unit not in settled]
 
-        self._submit(lambda index: attach(index, settings, model, vectors, units), True, done)
+        self._submit(lambda index: attach(index, settings, edition, vectors, units), True, done)
 
 
-def _set_aside(index: Index, units: Iterable[int]) -> Outcome:
-    set_aside(index, list(units))
+def _set_aside(index: Index, edition: Edition, units: Iterable[int]) -> Outcome:
+    set_aside(index, edition, list(units))
     return Outcome(clock=index.clock)

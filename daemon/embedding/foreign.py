@@ -32,17 +32,25 @@ class ForeignEncoder:
         self._pooling = info.pooling
         try:
             config = AutoConfig.from_pretrained(info.directory, local_files_only=True, trust_remote_code=False)
-            self._model = AutoModel.from_pretrained(
+            self._model, report = AutoModel.from_pretrained(
                 info.directory,
                 config=config,
                 dtype=getattr(torch, dtype),
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
+                output_loading_info=True,
             )
         except Exception as error:  # transformers raises whatever its parts raise
             line = str(error).strip().partition("\n")[0]
             raise ModelError(f"model {info.name}: transformers cannot load {info.directory}: {line}") from None
+        # transformers fills up what the file lacks with random numbers: so it is where a model that needs code of its
+        # own calls itself a plain BERT
+        if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):
+            raise ModelError(
+                f"model {info.name}: {info.weights[0]} lacks {missing[0]}: it is not what its config.json says, "
+                "or it needs code of its own, which is never loaded"
+            )
         self._model.eval().to(device)
         self._padding = int(getattr(config, "pad_token_id", None) or 0)
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from codegraphd.daemon.embedding.models import ModelInfo
+from codegraphd.store.records import CodeFlow
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\sA-Za-z\d]")
 
@@ -24,7 +25,11 @@ class HashingTokens:
     def __init__(self, info: ModelInfo) -> None:
         self._limit = info.max_tokens
 
-    def encode(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
+    def encode(
+        self,
+        texts: Sequence[str],
+        flows: Sequence[CodeFlow | None] = (),  # noqa: ARG002 of models that read them
+    ) -> list[tuple[list[int], bool]]:
         """For each text its ids and whether it was cut."""
         found = []
         for text in texts:

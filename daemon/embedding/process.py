@@ -29,6 +29,7 @@ from codegraphd.daemon.embedding.backends import Backend, Tokeniser, open_backen
 from codegraphd.daemon.embedding.messages import Ask, Broken, Embed, Load, Loaded, Refused, Started, Up, Vectors
 from codegraphd.daemon.embedding.models import ModelError
 from codegraphd.daemon.embedding.packing import groups
+from codegraphd.store.records import CodeFlow
 
 _TOKENISED_AT_ONCE = 32  # texts: the tokeniser holds on to a core for about 5 ms
 _PER_THREAD = sys.platform == "linux"  # where niceness is a thread's own; elsewhere the whole process is nice
@@ -117,11 +118,10 @@ class Worker:
                     self._wake.wait()
                 embed = self._texts.popleft()
             try:
-                prefix = self._info.prefix("document")
                 found: list[tuple[list[int], bool]] = []
                 for at in range(0, len(embed.texts), _TOKENISED_AT_ONCE):
-                    texts = embed.texts[at : at + _TOKENISED_AT_ONCE]
-                    found += self._tokens.encode([prefix + text for text in texts])
+                    part = slice(at, at + _TOKENISED_AT_ONCE)
+                    found += self._ids("document", embed.texts[part], embed.flows[part])
             except Exception as error:  # whatever the tokenizer raises is this request's trouble
                 self._send(Refused(embed.id, f"{type(error).__name__}: {error}"))
                 continue
@@ -132,6 +132,10 @@ class Worker:
             with self._wake:
                 self._ready.append(_Request(embed.id, ids, cuts, collections.deque(parts), len(parts), rows))
                 self._wake.notify_all()
+
+    def _ids(self, role: str, texts: Sequence[str], flows: Sequence[CodeFlow | None]) -> list[tuple[list[int], bool]]:
+        prefix = self._info.prefix(role)
+        return self._tokens.encode([prefix + text for text in texts], flows)
 
     def _be_nice(self) -> None:
         if _PER_THREAD:
@@ -192,8 +196,7 @@ class Worker:
                 ask = self._asked.popleft()
             self._send(Started(ask.id))
             try:
-                prefix = self._info.prefix(ask.role)
-                found = self._tokens.encode([prefix + text for text in ask.texts])
+                found = self._ids(ask.role, ask.texts, ask.flows)
                 self._send_vectors(ask.id, self._in_groups([ids for ids, _ in found]), found)
             except Exception as error:  # whatever the model raises is this request's trouble
                 self._send(Refused(ask.id, f"{type(error).__name__}: {error}"))

@@ -144,6 +144,11 @@ class Supervisor:
             moments.append(self._last_work + self._limits.idle_s)
         return min(moments, default=None)
 
+    @property
+    def chosen(self) -> str | None:
+        """The name in the chain of the model in use."""
+        return self._chain[self.place] if self.model is not None else None
+
     def depth(self) -> int:
         """Inputs that were submitted and not answered."""
         return sum(open_.left for open_ in self._open.values())
@@ -408,7 +413,7 @@ class Supervisor:
         for wire, asked in self._asked.items():
             if wire not in self._asked_sent:
                 self._asked_sent.add(wire)
-                actions.append(Send(Ask(wire, asked.role, asked.texts)))
+                actions.append(Send(Ask(wire, asked.role, asked.texts, asked.flows)))
         while self._waiting:
             piece = self._waiting[0]
             is_careful = piece.is_suspect or any(other.is_suspect for other in self._sent.values())
@@ -416,7 +421,9 @@ class Supervisor:
                 break
             self._sent[piece.id] = self._waiting.popleft()
             piece.sent = now
-            actions.append(Send(Embed(piece.id, tuple(item.text for item in piece.inputs))))
+            flows = tuple(item.flow for item in piece.inputs)
+            texts = tuple(item.text for item in piece.inputs)
+            actions.append(Send(Embed(piece.id, texts, flows if any(flows) else ())))
         return actions
 
     def _enter(self, state: str) -> list[Action]:

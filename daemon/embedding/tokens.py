@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from codegraphd.daemon.embedding.models import ModelError, ModelInfo
+from codegraphd.store.records import CodeFlow
 
 if TYPE_CHECKING:
     import tokenizers
@@ -24,14 +25,19 @@ class Tokens:
     """A model's tokenizer. Special tokens are added, and count toward the limit."""
 
     def __init__(self, info: ModelInfo) -> None:
-        self._limit = info.max_tokens
+        self.limit = info.max_tokens
+        self._name = info.name
         self._tokenizer = _open(info)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(info.max_tokens)
 
-    def encode(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
+    def encode(
+        self,
+        texts: Sequence[str],
+        flows: Sequence[CodeFlow | None] = (),  # noqa: ARG002 of models that read them
+    ) -> list[tuple[list[int], bool]]:
         """For each text its ids, at most `max_tokens`, and whether it was cut."""
-        first = self._limit * _CHARACTERS_PER_TOKEN
+        first = self.limit * _CHARACTERS_PER_TOKEN
         encodings = self._tokenizer.encode_batch([_cut(text, first) for text in texts])
         found = []
         for text, encoding in zip(texts, encodings, strict=True):
@@ -42,18 +48,34 @@ class Tokens:
             found.append((encoding.ids, bool(encoding.overflowing)))
         return found
 
+    def pieces(self, parts: Sequence[str]) -> list[list[int]]:
+        """For each part its ids, of all together at most `limit`. Parts are tokenised apart from each other."""
+        encoding = self._tokenizer.encode(list(parts), is_pretokenized=True, add_special_tokens=False)
+        found: list[list[int]] = [[] for _ in parts]
+        for id_, part in zip(encoding.ids, encoding.word_ids, strict=True):
+            if part is not None:
+                found[part].append(id_)
+        return found
+
+    def id_of(self, token: str) -> int:
+        """Raises ModelError where the tokenizer has no such token."""
+        number = self._tokenizer.token_to_id(token)
+        if number is None:
+            raise ModelError(f"model {self._name}: its tokenizer has no {token}")
+        return int(number)
+
 
 def _cut(text: str, size: int) -> str:
     """At most `size` characters, ending before white space where there is some in the second half."""
     if len(text) <= size:
-        return _clean(text)
+        return clean(text)
     at = max(text.rfind(" ", size // 2, size), text.rfind("\n", size // 2, size))
     while at > 0 and text[at - 1].isspace():
         at -= 1
-    return _clean(text[: at if at > 0 else size])
+    return clean(text[: at if at > 0 else size])
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without lone surrogates, which stand for bytes that are not UTF-8 and which the tokenizer refuses."""
     try:
         text.encode()

@@ -46,7 +46,7 @@ from codegraphd.daemon.embedding.events import (
 from codegraphd.daemon.embedding.messages import Load
 from codegraphd.daemon.embedding.models import ModelInfo, Settings, resolve
 from codegraphd.daemon.embedding.supervision import Supervisor
-from codegraphd.store.records import Batch
+from codegraphd.store.records import Batch, CodeFlow
 
 __all__ = ["Embedded", "Embedder", "Failed", "ModelState", "ModelUnavailableError"]
 
@@ -96,6 +96,26 @@ class Embedder:
         return self._supervisor.model
 
     @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def n_embedded(self) -> int:
+        """Inputs of documents that the model computed."""
+        return self._supervisor.embedded
+
+    @property
+    def chosen(self) -> str | None:
+        """What the model in use was configured as; None: there is none."""
+        return self._supervisor.chosen
+
+    @property
+    def reads_flow(self) -> bool:
+        """Whether the model reads the data flow of code beside its tokens."""
+        model = self.model
+        return model is not None and model.flow
+
+    @property
     def state(self) -> ModelState:
         supervisor = self._supervisor
         return ModelState(supervisor.state, supervisor.model, supervisor.error)
@@ -122,15 +142,21 @@ class Embedder:
         """Documents. The listener gets an `Embedded` or a `Failed` with the batch's id."""
         self._events.put(Submitted(batch))
 
-    def query(self, texts: Sequence[str], role: str = "query", timeout: float = 10.0) -> Future[np.ndarray]:
+    def query(
+        self,
+        texts: Sequence[str],
+        role: str = "query",
+        timeout: float = 10.0,
+        flows: Sequence[CodeFlow | None] = (),
+    ) -> Future[np.ndarray]:
         """float32[n, dim], rows of length 1. Overtakes all bulk work. Fails with ModelUnavailableError, or with
-        TimeoutError after `timeout` seconds (loading takes some)."""
+        TimeoutError after `timeout` seconds (loading takes some). `flows`: one for each text, or none at all."""
         future: Future[np.ndarray] = Future()
         now = time.monotonic()
         id_ = next(self._numbers)
         with self._lock:
             self._futures[id_] = future, now
-        self._events.put(Asked(id_, role, tuple(texts), now + timeout))
+        self._events.put(Asked(id_, role, tuple(texts), now + timeout, tuple(flows) if any(flows) else ()))
         return future
 
     def tick(self, now: float) -> None:  # noqa: ARG002 the thread keeps its own time; the loop's beat only wakes it

@@ -59,7 +59,7 @@ class Applier:
         for record in gone:
             if record.id not in moved:
                 if record.file in broken and (words := index.words(record.id)) is not None:
-                    outcome.lost.append(LostUnit(record, words, index.attached(record.id)))
+                    outcome.lost.append(LostUnit(record, words, index.attached(record.id), index.edition))
                 self._delete(record)
         for file in leaving:
             self._touch(file, index.delete_file(file))
@@ -155,7 +155,7 @@ class Applier:
             changes.append(_change("moved", record, face=face, old=old))
         elif face or old.unit.own != record.unit.own:
             changes.append(_change("modified", record, face=face, old=old))
-        if old.unit.own != record.unit.own:
+        if old.unit.own != record.unit.own or old.language != record.language:
             self.candidates.add(record.id, "content", name_of(record), 0, min(priority, CHANGED))
         if face:
             self.candidates.face_changed(record)
@@ -172,7 +172,7 @@ class Applier:
         self._deleted[record.id] = name_of(record)
         self.index.delete_unit(record.id)
         self.units[record.id] = None
-        self.outcome.settled.append(record.id)
+        self.outcome.gone.append(record.id)
         self.outcome.changes += 1
         self.index.journal([_change("deleted", record, face=True)])
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from codegraphd.daemon.graph.index import View
 from codegraphd.store.records import Edge, Recipe, Strength, UnitRecord, digest
 
-RECIPE_VERSION = "1"
+RECIPE_VERSION = "2"
 QUOTED_DEPENDENCIES = 8  # signatures beyond these would not fit what small encoders read (128 to 512 tokens)
 BASE_KINDS = frozenset({"inherit", "implement"})
 
@@ -71,7 +71,8 @@ def quoted(view: View, unit: UnitRecord, depth: int, unit_of: Callable[[int], Un
 
 def recipe_of(unit: UnitRecord, quoted_units: list[UnitRecord] | None) -> Recipe:
     """The recipe of a unit. `quoted_units` None: context is off, and the recipe has the own input alone."""
-    own = digest("own", RECIPE_VERSION, unit.unit.own)
+    # The language counts: a model that reads data flow reads the same text otherwise in another language.
+    own = digest("own", RECIPE_VERSION, unit.language, unit.unit.own)
     if quoted_units is None:
         return Recipe(own, b"")
     return Recipe(own, digest("context", RECIPE_VERSION, unit.unit.face, *(q.unit.face for q in quoted_units)))

@@ -43,6 +43,17 @@ class Settings:
     own_weight: float = 0.9  # of the own input in the unit's vector; the context input has the rest (bench.context)
 
 
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """What a step embeds for: the vectors of one model, of one kind of inputs (store.editions). There is one, and while
+    the model changes a second one. `model` None: it cannot be had, so units wait, and those that changed lose the
+    vector that answered for them, since none that is right will come."""
+
+    number: int
+    model: bytes | None  # fingerprint
+    faces: bool  # whether units have a context input
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a step did: counters to add up, and what the caller has to know."""
@@ -56,8 +67,9 @@ class Outcome:
     max_depth: int = 0
     hits: int = 0
     misses: int = 0
-    embed: list[tuple[int, int, int]] = field(default_factory=list)  # (unit id, root, priority): queued for the model
-    settled: list[int] = field(default_factory=list)  # unit ids that need the model no more: gone, or vector attached
+    embed: list[tuple[int, int, int, int]] = field(default_factory=list)  # (edition, unit id, root, priority): queued
+    settled: list[tuple[int, int]] = field(default_factory=list)  # (edition, unit id): its vector is attached
+    gone: list[int] = field(default_factory=list)  # unit ids
     attached: int = 0
     more: bool = False  # work lists are not empty
     n_resolved: int = 0

@@ -38,7 +38,8 @@ class Lost:
     def standing(self, view: Snapshot) -> dict[int, LostUnit]:
         """Those that are still lost, by id: their file has errors and no such unit."""
         now = self._clock()
-        return {item.unit.id: item for until, item in self._units if until > now and _is_lost(view, item.unit)}
+        standing = (item for until, item in self._units if until > now and _is_lost(view, item.unit))
+        return {item.unit.id: item if item.edition == view.edition else replace(item, vector=None) for item in standing}
 
 
 def _marked(item: LostUnit) -> LostUnit:

@@ -474,6 +474,17 @@ def test_status_for_people(daemon: Scripted, cli: Cli) -> None:
     assert "\x1b" not in out
 
 
+def test_fault_24_status_tells_how_far_a_change_of_the_model_is(
+    daemon: Scripted, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = {"name": "hashing", "answers": True, "progress": {"done": 3, "total": 10}}
+    document = daemon.status()
+    monkeypatch.setattr(daemon, "status", lambda: {**document, "model": {**document["model"], "former": former}})
+    assert "hashing answers until all is embedded (3 of 10)" in cli("status").out
+    former["answers"] = False
+    assert "search by words answers until all is embedded (3 of 10)" in cli("status").out
+
+
 def test_status_of_a_daemon_that_leaves_figures_out(
     daemon: Scripted, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

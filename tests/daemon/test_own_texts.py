@@ -12,8 +12,7 @@ import pytest
 
 from codegraphd.daemon.own_texts import KEPT_BYTES, OwnTexts
 from codegraphd.daemon.parser_process import pack
-from codegraphd.daemon.parsers import Parsers
-from codegraphd.store.records import FileRecord, Stat
+from codegraphd.daemon.parsers import Parsers, RenderJob
 
 SOURCE = b"def one():\n    return 1\n"
 
@@ -35,13 +34,12 @@ class Asked:
     def ask(self, root: Path, path: str, source: bytes) -> tuple[bool, tuple[str, ...] | None]:
         """-> (whether the answer came at once, the answer)."""
         found: list[Any] = []
-        stat = Stat(len(source), 0, 0, 1)
-        file = FileRecord(1, 1, path, "python", stat, hashlib.sha256(source).digest(), 2, "", 0, (2,))
-        self.texts.render(str(root), file, found.append, urgent=True)
+        job = RenderJob(str(root), path, hashlib.sha256(source).digest())
+        self.texts.render(job, found.append, urgent=True)
         at_once = bool(found)
         if not at_once:
             self._posted.get(timeout=60)()
-        return at_once, found[0]
+        return at_once, found[0] and found[0].texts
 
 
 def test_kept_texts_are_at_hand_and_no_others(pool: Parsers, tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegraphd.daemon.parser_process import module_from_wire, module_to_wire, pack, read_file, unpack
-from codegraphd.daemon.parsers import DEPTH, Parsed, ParseJob, Parsers
-from codegraphd.store.records import Binding, Module, Reference, Unit, Words
+from codegraphd.daemon.parser_process import ANALYSIS, module_from_wire, module_to_wire, pack, read_file, unpack
+from codegraphd.daemon.parsers import DEPTH, Parsed, ParseJob, Parsers, Rendered, RenderJob
+from codegraphd.store.records import WHOLE_FILE, Binding, CodeFlow, Module, Reference, Unit, Words
 
 # An analysis whose behaviour is written in the file: each line of a well-behaved file is a unit.
 STUB = """
@@ -368,8 +368,23 @@ def test_render(
     if content is not None:
         place.write("a.py", content)
     pool = make()
-    pool.render(str(place.root), "a.py", hashlib.sha256(known.encode()).digest(), place.receive("a.py"), urgent=False)
-    assert place.wait("a.py") == [expect]
+    job = RenderJob(str(place.root), "a.py", hashlib.sha256(known.encode()).digest())
+    pool.render(job, place.receive("a.py"), urgent=False)
+    assert place.wait("a.py") == [None if expect is None else Rendered(expect, {})]
+
+
+def test_render_with_the_data_flow_of_some_units(place: Workplace, make: Callable[..., Parsers]) -> None:
+    source = "def f(a):\n    b = a\n    return b\n\n\ndef g():\n    pass\n"
+    place.write("a.py", source)
+    pool = make(module=ANALYSIS)
+    job = RenderJob(str(place.root), "a.py", hashlib.sha256(source.encode()).digest(), (0, WHOLE_FILE))
+    pool.render(job, place.receive("a.py"), urgent=False)
+    (rendered,) = place.wait("a.py")
+    assert [text.splitlines()[0] for text in rendered.texts] == ["def f(a):", "def g():"]
+    assert sorted(rendered.flows) == [WHOLE_FILE, 0]
+    tokens = ("def", "f", "(", "a", ")", ":", "b", "=", "a", "return", "b")
+    assert rendered.flows[0] == CodeFlow("", tokens, ((3, ()), (6, (8,)), (8, (3,)), (10, (6,))))
+    assert rendered.flows[WHOLE_FILE].tokens == (*tokens, "def", "g", "(", ")", ":", "pass")
 
 
 def test_children_that_cannot_start_are_reported_and_not_respawned_in_a_storm(

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
 from collections.abc import Sequence
 
 import numpy as np
+import psutil
 
 from codegraphd.daemon.child import write_frame
 from codegraphd.daemon.embedding import process
 from codegraphd.daemon.embedding.hashing import HashingBackend, HashingTokens
 
-HANG, EXIT, KILL, RAISE, GARBAGE, TORN, NAN, SLOW = range(1000, 1008)
-WORDS = dict(zip(["hang", "exit", "kill", "raise", "garbage", "torn", "nan", "slow"], range(1000, 1008), strict=True))
+HANG, EXIT, KILL, RAISE, GARBAGE, TORN, NAN, SLOW, MEMORY, GROW = range(1000, 1010)
+NAMES = ["hang", "exit", "kill", "raise", "garbage", "torn", "nan", "slow", "memory", "grow"]
+WORDS = dict(zip(NAMES, range(1000, 1010), strict=True))
+LEAK: list[np.ndarray] = []
 
 
 class Tokens(HashingTokens):
-    def encode(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
+    def encode(self, texts: Sequence[str], flows: Sequence[object] = ()) -> list[tuple[list[int], bool]]:
         orders = [[WORDS[word] for word in text.split() if word in WORDS] for text in texts]
         return [(order or ids, cut) for order, (ids, cut) in zip(orders, super().encode(texts), strict=True)]
 
@@ -51,6 +55,12 @@ class Backend(HashingBackend):
             OUTBOX.write(b"\xff\xff\xff\x00 half a frame")
             OUTBOX.flush()
             os._exit(0)
+        elif order == MEMORY:  # as under a limit of the system's: the next large piece is not to be had
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + (64 << 20), hard))
+            LEAK.append(np.ones(1 << 28))
+        elif order == GROW:
+            LEAK.append(np.ones(25 << 20))  # 200 MB
         elif order == SLOW:
             time.sleep(0.2)
 

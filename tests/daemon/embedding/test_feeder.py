@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from bench.lab import MODEL, ROOT, Lab, vector_of
-from codegraphd.daemon.analysis.parse import render
-from codegraphd.daemon.embedding.feeder import TRIES, Feeder
-from codegraphd.daemon.engine import NOW, Outcome, Settings
+from bench.lab import MODEL, OTHER, ROOT, Lab, vector_of
+from codegraphd.daemon.analysis.parse import render, render_flows
+from codegraphd.daemon.embedding.feeder import TRIES, Feeder, Shared
+from codegraphd.daemon.embedding.feeders import load
+from codegraphd.daemon.engine import NOW, Edition, Outcome, Settings
 from codegraphd.daemon.graph.index import Stage
+from codegraphd.daemon.parsers import Rendered
 from codegraphd.store.records import Batch, FileRecord
 
 
@@ -22,15 +24,21 @@ class Bench:
     def __init__(self, lab: Lab) -> None:
         self.lab, self.disk = lab, dict(lab.sources)
         self.sent: list[Batch] = []
-        self.feeder = Feeder(lab.store.snapshot, self, self._render, self._submit, lab.settings)
-        self.feeder.model = MODEL
+        self.shared = Shared()
+        self.reads_flow = False
+        self.feeder = self.make_feeder(lab.editions[0])
+
+    def make_feeder(self, edition: Edition) -> Feeder:
+        snapshot, settings = self.lab.store.snapshot, self.lab.settings
+        return Feeder(snapshot, self, self._render, self._submit, settings, edition, self.shared)
 
     def submit(self, batch: Batch) -> None:
         self.sent.append(batch)
 
-    def _render(self, file: FileRecord, done: Callable[[tuple[str, ...] | None], None]) -> None:
+    def _render(self, file: FileRecord, flows: tuple[int, ...], done: Callable[[Rendered | None], None]) -> None:
         source = self.disk.get(file.path, b"")
-        done(render(file.path, source) if source == self.lab.sources[file.path] else None)
+        found = Rendered(*render_flows(file.path, source, flows))
+        done(found if source == self.lab.sources[file.path] else None)
 
     def _submit(self, job: Callable[[Any], Outcome], _: bool, then: Callable[[Any], None]) -> None:
         future = self.lab.writer.submit(job)
@@ -45,7 +53,7 @@ class Bench:
     def answer(self) -> None:
         for batch in self.sent:
             keys = self.feeder.keys_of(batch.id)
-            self.feeder.embedded(batch.id, [vector_of(key) for key in keys], keys)
+            self.feeder.embedded(batch.id, MODEL, [vector_of(MODEL, key) for key in keys], keys)
 
 
 @pytest.fixture
@@ -55,6 +63,25 @@ def bench(tmp_path: Path) -> Any:
     lab.sources["a.py"] = b"def f():\n    return 1\n"
     yield Bench(lab)
     lab.close()
+
+
+def test_the_data_flow_goes_along_where_the_model_reads_it(bench: Bench) -> None:
+    bench.queue()
+    bench.feeder.pump(0.0)
+    (plain,) = bench.sent
+    assert [item.flow for item in plain.inputs] == [None]
+    bench.answer()
+    bench.sent.clear()
+    bench.reads_flow = True
+    bench.lab.index({"a.py": b"def f(x):\n    return x\n"})
+    bench.lab.sources["a.py"] = bench.disk["a.py"] = b"def f(x):\n    return x\n"
+    bench.queue()
+    bench.feeder.pump(0.0)
+    (batch,) = bench.sent
+    (item,) = batch.inputs
+    assert item.flow is not None
+    assert " ".join(item.flow.tokens) == "def f ( x ) : return x"
+    assert item.flow.variables == ((3, ()), (7, (3,)))
 
 
 def test_a_text_that_could_not_be_had_is_sent_once_files_are_read_again(bench: Bench) -> None:
@@ -87,3 +114,57 @@ def test_a_unit_that_was_given_up_is_tried_again_once_files_are_read(bench: Benc
     bench.feeder.files_read(9000.0)
     bench.feeder.pump(9000.0)
     assert len(bench.sent) == 1
+
+
+def test_fault_24_a_text_that_two_editions_want_is_sent_once(bench: Bench) -> None:
+    lab = bench.lab
+    lab.begin(MODEL, faces=True)
+    lab.fill()
+    other = bench.make_feeder(lab.editions[1])
+    bench.queue()
+    with lab.store.snapshot() as view:
+        load(other, view)
+    bench.feeder.pump(0.0)
+    other.pump(0.0)
+    assert [len(batch.inputs) for batch in bench.sent] == [1]  # the other one's waits for it
+    bench.answer()
+    assert bench.feeder.is_idle
+    other.tick(1.0)
+    assert [len(batch.inputs) for batch in bench.sent] == [1, 1]  # its context alone
+    own, context = (batch.inputs[0].key for batch in bench.sent)
+    assert own != context
+    other.embedded(bench.sent[1].id, MODEL, [vector_of(MODEL, context)], [context])
+    assert other.is_idle
+    assert lab.differences() == []
+
+
+def test_fault_24_vectors_of_a_model_that_took_over_are_not_taken(bench: Bench) -> None:
+    bench.queue()
+    bench.feeder.pump(0.0)
+    (batch,) = bench.sent
+    keys = bench.feeder.keys_of(batch.id)
+    bench.feeder.embedded(batch.id, OTHER, [vector_of(OTHER, key) for key in keys], keys)
+    with bench.lab.store.snapshot() as view:
+        assert view.cache_usage().entries == 0
+    bench.feeder.pump(0.0)
+    assert [sent.inputs for sent in bench.sent[1:]] == [batch.inputs]  # asked for again
+
+
+def test_what_is_under_way_is_sent_to_the_next_embedder(bench: Bench) -> None:
+    bench.queue()
+    bench.feeder.pump(0.0)
+    heard: list[Batch] = []
+
+    class Next:
+        reads_flow = False
+
+        def submit(self, batch: Batch) -> None:
+            heard.append(batch)
+
+    bench.feeder.use(bench.feeder.edition, Next())
+    bench.feeder.pump(0.0)
+    assert [batch.inputs for batch in heard] == [batch.inputs for batch in bench.sent]
+    bench.feeder.use(Edition(1, None, faces=False), Next())  # and to none where the model is lost
+    bench.feeder.pump(0.0)
+    assert len(heard) == 1
+    assert len(bench.feeder.backlog) == 1

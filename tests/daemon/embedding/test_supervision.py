@@ -30,7 +30,7 @@ from codegraphd.daemon.embedding.events import (
 from codegraphd.daemon.embedding.messages import Ask, Broken, Embed, Loaded, Refused, Started, Up, Vectors
 from codegraphd.daemon.embedding.models import ModelError, ModelInfo
 from codegraphd.daemon.embedding.supervision import Supervisor
-from codegraphd.store.records import Batch, Input
+from codegraphd.store.records import Batch, CodeFlow, Input
 
 DIM = 4
 
@@ -147,6 +147,20 @@ def check(texts: list[str], bad: list[str], chain: tuple[str, ...] = ("m",)) -> 
 
 def test_vectors_come_in_the_order_of_the_inputs() -> None:
     check(["a" * n for n in range(1, 200)], [])
+
+
+def test_the_data_flow_of_an_input_goes_with_it() -> None:
+    flow = CodeFlow("", ("x",), ((0, ()),))
+    inputs = [Input(b"%d" % i, f"text {i}", flow if i == 70 else None) for i in range(80)]
+    world = World()
+    world.event(Submitted(Batch(1, tuple(inputs))))
+    first, second = world._inbox[:2]
+    assert isinstance(second, Embed)
+    assert first.flows == ()
+    assert [i for i, each in enumerate(second.flows) if each == flow] == [70 - 64]
+    assert len(second.flows) == len(second.texts)
+    world.event(Asked(1, "document", ("a", "b"), world.now + 5, (None, flow)))
+    assert world._inbox[-1].flows == (None, flow)
 
 
 def test_an_empty_batch_is_answered() -> None:

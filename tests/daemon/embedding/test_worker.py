@@ -20,6 +20,7 @@ import pytest
 
 from codegraphd.daemon.embedding import worker
 from codegraphd.daemon.embedding.events import Limits
+from codegraphd.daemon.embedding.models import DEFAULT, resolve
 from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, ModelState, ModelUnavailableError
 from codegraphd.store.records import Batch, Input, digest
 
@@ -110,7 +111,7 @@ def test_vectors_states_and_figures(desk: Callable[..., Desk]) -> None:
     assert here.states == ["loading", "ready"]
 
 
-@pytest.mark.parametrize("order", ["exit", "kill", "hang", "raise", "nan", "torn", "garbage"])
+@pytest.mark.parametrize("order", ["exit", "kill", "hang", "raise", "nan", "torn", "garbage", "memory"])
 def test_fault_42_a_text_that_breaks_the_worker_is_named(desk: Callable[..., Desk], order: str) -> None:
     here = desk(deadly=True, limits=dataclasses.replace(LIMITS, hang_s=1.0))
     texts = [f"text {i}" for i in range(10)]
@@ -140,6 +141,53 @@ def test_fault_42_a_stopped_worker_is_replaced(desk: Callable[..., Desk]) -> Non
     os.kill(here.pid(), signal.SIGSTOP)
     assert isinstance(here.embed(["y"], 2), Embedded)
     assert here.embedder.query(["z"], timeout=30).result().shape == (1, 64)
+
+
+def test_fault_42_a_query_that_breaks_the_worker_costs_itself_only(desk: Callable[..., Desk]) -> None:
+    here = desk(deadly=True)
+    here.embedder.query(["warm"], timeout=30).result()
+    for order in ("kill", "exit", "raise", "torn"):
+        with pytest.raises(ModelUnavailableError):
+            here.embedder.query([order], timeout=30).result()
+        assert here.embedder.query(["after"], timeout=30).result().shape == (1, 64)
+
+
+def test_fault_42_a_worker_that_always_dies_opens_the_breaker(desk: Callable[..., Desk]) -> None:
+    here = desk(deadly=True)
+    failed = here.embed([f"kill {i}" for i in range(40)])
+    assert isinstance(failed, Failed)
+    assert not failed.bad  # it is the model's fault, not that of forty texts
+    assert here.embedder.statistics()["state"] == "failed"
+    with pytest.raises(ModelUnavailableError, match="the worker ended"):
+        here.embedder.query(["x"], timeout=30).result()
+
+
+def test_fault_42_a_lost_device_is_left_for_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from codegraphd.daemon.embedding import backends
+
+    def lost(*_: object) -> None:
+        raise RuntimeError("CUDA error: the device is lost")
+
+    monkeypatch.setattr(backends, "_accelerator", lambda: "cuda")
+    monkeypatch.setattr(backends, "_on_accelerator", lost)
+    info = resolve(DEFAULT, str(tmp_path))
+    assert backends.open_backend(info, "auto", "float32", str(tmp_path)).device == "cpu"
+    with pytest.raises(RuntimeError, match="the device is lost"):  # asked for by name, it is not replaced in silence
+        backends.open_backend(info, "cuda", "float32", str(tmp_path))
+
+
+def test_fault_46_a_worker_that_grows_is_replaced(desk: Callable[..., Desk]) -> None:
+    here = desk(deadly=True, limits=dataclasses.replace(LIMITS, growth_bytes=100 << 20))
+    assert isinstance(here.embed(["small"]), Embedded)
+    first = psutil.Process(here.pid())
+    here.embedder.tick(0.0)  # what it has from the beginning
+    assert isinstance(here.embed(["grow"], 2), Embedded)
+    assert first.memory_info().rss > 200 << 20
+    here.embedder.tick(0.0)
+    first.wait(timeout=30)
+    assert here.embedder.statistics()["rss_bytes"] == 0
+    assert isinstance(here.embed(["small"], 3), Embedded)
+    assert here.embedder.statistics()["restarts"] == 0  # nobody's fault
 
 
 def test_fault_40_a_query_goes_before_the_bulk(desk: Callable[..., Desk]) -> None:
