@@ -109,7 +109,7 @@ def _path(node: tree_sitter.Node) -> list[str]:
 def _split_path(text: str) -> tuple[str, ...]:
     if text.isascii() and text.isidentifier():
         return (text,)
-    if (at := text.find("operator")) >= 0 and not text[at - 1 : at].isalnum():
+    if (at := text.find("operator")) >= 0 and not (text[at - 1 : at].isalnum() or text[at - 1 : at] == "_"):
         scope, name = text[:at], _LAST_SIGNS.sub(r"\1", text[at:])
         name = " ".join(name.split())
         if "(" in name[9:] and not name.startswith("operator()"):  # `C::operator bool() const`
