@@ -112,6 +112,8 @@ class Applier:
             record = UnitRecord(ids[i], work.root, plan.file_id, path, module.language, parent, unit)
             records.append(record)
             self._write_unit(record, plan.known.get(i), module, i, priority, changes)
+            if work.anew:  # another version of this code may make another recipe of the same text
+                self.candidates.add(record.id, "content", name_of(record), 0, NEW)
         file = FileRecord(
             plan.file_id, work.root, path, module.language, plan.parsed.stat, module.digest, module.lines,
             module.skipped, module.errors, tuple(ids),
