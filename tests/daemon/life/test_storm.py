@@ -46,6 +46,11 @@ CASES: dict[str, list[list[Operation]]] = {
         [("hardlink", "a.py", "new/b.py"), ("edit", "new/b.py", "body")],
         [("edit", "new/b.py", "body")],
     ],
+    "a hard link of an ignored file": [
+        [("write", "web/app.ts", "let x = 1\n"), ("write", ".gitignore", "web/*\n")],
+        [("hardlink", "web/app.ts", "b.py")],
+        [("write", "web/app.ts", F)],
+    ],
     "watched again at once": [[("write", "a.py", F)], [("unwatch",)], [("unwatch",), ("write", "b.py", F)]],
     "other languages at a reload": [
         [("write", "a.py", F), ("write", "b.go", "package b\n")],
