@@ -346,7 +346,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--replay", type=Path, help="perform the history in this file again")
     parser.add_argument("--cut", type=float, default=3.0, help="minutes for cutting a history down")
     chosen = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="storm-") as directory:
+    with tempfile.TemporaryDirectory(prefix="storm-", ignore_cleanup_errors=True) as directory:
         homes = Homes(Path(directory))
         try:
             if chosen.replay:

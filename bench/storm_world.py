@@ -185,7 +185,8 @@ class World:
             self._hang_up()
             self.home.kill()
         elif self.home.is_running():
-            for process in self.home.processes()[what]:
+            # Of several parsers one: to lose two over one file is to lose the file until it changes, as it should be.
+            for process in self.home.processes()[what][:1]:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
 
