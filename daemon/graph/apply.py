@@ -33,10 +33,13 @@ class Applier:
         index, outcome = self.index, self.outcome
         if index.root(work.root) is None:
             return []  # dropped since the work was handed over
-        for path, stat in work.touched:
-            if (file := index.file(work.root, path)) is not None:
-                index.put_file(replace(file, stat=stat))
-                outcome.early_cutoffs += 1
+        for path, stat, digest in work.touched:
+            file = index.file(work.root, path)
+            if file is None or file.digest != digest:  # a step came between, which held older bytes, or moved the file
+                outcome.again.append((work.root, path, stat))
+                continue
+            index.put_file(replace(file, stat=stat))
+            outcome.early_cutoffs += 1
         plans = [plan for parsed in work.parsed if (plan := self._plan(work, parsed)) is not None]
         leaving = [file for path in work.gone if (file := index.file(work.root, path)) is not None]
         gone = [unit for plan in plans for unit in plan.gone]
