@@ -180,8 +180,12 @@ odd = st.one_of(
     st.tuples(st.just("fifo"), files),
     st.tuples(st.just("mkdir"), places),
 )
+flips = st.tuples(
+    st.just("flip"), st.sampled_from((".", "web", "pkg")), st.sampled_from(("body", "double", "break", "doc")),
+    st.sampled_from(("0", "5", "40")),
+)  # fmt: skip
 pauses = st.tuples(st.just("wait"), st.sampled_from(("1", "10", "35", "60")))
-operations = st.one_of(writes, edits, edits, edits, moves, moves, rules, odd, pauses)
+operations = st.one_of(writes, edits, edits, edits, moves, moves, rules, odd, flips, pauses)
 bursts = st.lists(operations, min_size=1, max_size=6)
 
 TROUBLES = (

@@ -63,7 +63,7 @@ class World:
             "case": self._case, "mkdir": self._mkdir, "touch": self._touch, "wait": self._wait, "kill": self._kill,
             "stop": self._stop, "unwatch": self._unwatch, "inner": self._watch_inner, "sync": self._sync,
             "fifo": self._fifo, "ask": self._ask, "changed": self._changed, "reindex": self._reindex, "gc": self._gc,
-            "configure": self._configure,
+            "configure": self._configure, "flip": self._flip,
         }  # fmt: skip
 
     def perform(self, burst: list[Operation]) -> None:
@@ -262,6 +262,16 @@ class World:
     def _edit(self, path: str, how: str) -> None:
         if self._at(path).is_file():
             self._at(path).write_bytes(EDITS[how](self._at(path).read_bytes()))
+
+    def _flip(self, path: str, how: str, ms: str) -> None:
+        """Files are edited and changed back at once, as a stash does it: each time another file."""
+        files = [file for file in self._at(path).rglob("*") if file.is_file() and not file.is_symlink()]
+        sources = {file: file.read_bytes() for file in files}
+        for edit in (EDITS[how], lambda source: source):
+            for file, source in sources.items():
+                file.unlink()
+                file.write_bytes(edit(source))
+            time.sleep(int(ms) / 1000)
 
     def _delete(self, path: str) -> None:
         place = self._at(path)
