@@ -140,8 +140,10 @@ class World:
                         quotes = quoted(view, unit, CASCADE_DEPTH, view.unit)
                         wanted = OWN_WEIGHT * vector_of(text) + (1 - OWN_WEIGHT) * vector_of(context_text(unit, quotes))
                         attached = view.attached(unit.id)
-                        if attached is None or float(attached @ wanted) / np.linalg.norm(wanted) < COSINE:
-                            raise BrokenError(f"{file.path}:{unit.unit.qualname}: its vector is not that of its text")
+                        cosine = 0.0 if attached is None else float(attached @ wanted) / float(np.linalg.norm(wanted))
+                        if cosine < COSINE:
+                            name, state = f"{file.path}:{unit.unit.qualname}", view.state(unit.id)
+                            raise BrokenError(f"{name}: its vector is not that of its text ({cosine:.4f}): {state}")
         finally:
             store.close()
 
@@ -168,12 +170,16 @@ class World:
         return self._client
 
     def close(self) -> None:
+        if self.home.is_running():  # one that broke something has been stopped: it is not to be started again
+            self._let_go()
+        self._hang_up()
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    def _let_go(self) -> None:
         with contextlib.suppress(Exception):
             self._configure("")
             for root in [*([self._inner] if self._inner else []), self.place]:
                 self.client().call("unwatch", root=str(root))
-        self._hang_up()
-        shutil.rmtree(self.place, ignore_errors=True)
 
     def _hang_up(self) -> None:
         if self._client is not None:
