@@ -70,6 +70,16 @@ class Home:
             self._process.wait()
         self._process = None
 
+    def kill(self) -> None:
+        """SIGKILL: nothing is closed in order."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     @contextmanager
     def running(self) -> Iterator[Home]:
         self.start()
@@ -81,8 +91,11 @@ class Home:
     def client(self) -> Client:
         return Client.connect(str(self.directory / "daemon.sock"))
 
+    def log(self) -> str:
+        return (self.directory / "daemon.log").read_text(errors="replace")
+
     def log_tail(self) -> str:
-        return (self.directory / "daemon.log").read_text(errors="replace")[-1500:]
+        return self.log()[-1500:]
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """The daemon's processes by what they do: "daemon", "worker", "parsers", "other"."""

@@ -57,6 +57,7 @@ class FileParsed:
     change: FileChange
     sequence: int
     parsed: Parsed
+    known: bytes | None  # the digest that it was compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +277,7 @@ class Indexer:
         if parsed.gone:
             root.vanished(path, self._digests(root.id, [path]).get(path, b""), time.monotonic())
         elif parsed.unchanged:
-            root.touched[path] = stat
+            root.touched[path] = (stat, event.known or b"")
         else:
             module = parsed.module or skipped_module(stat, parsed.skipped)
             root.ready[path] = ParsedFile(path, stat, module)
@@ -306,7 +307,7 @@ class Indexer:
         sequence, root_id = self._sequence, root.id
 
         def done(parsed: Parsed) -> None:
-            self.post(FileParsed(root_id, change, sequence, parsed))
+            self.post(FileParsed(root_id, change, sequence, parsed, known))
 
         urgent = change.path in root.urgent
         self.parsers.parse(ParseJob(root.path, change.path, known, self.max_file_bytes), done, urgent=urgent)
@@ -356,8 +357,13 @@ class Indexer:
         self.feeders.take(outcome, now)
         if any(work.parsed for work in step.work):
             self.feeders.files_read(now)
+        for root_id, path, stat in outcome.again:
+            self._sequence += 1
+            if (root := self.roots.get(root_id)) is not None and not root.is_in_work(path):
+                root.changed(FileChange(path, stat), self._sequence, b"", now, urgent=path in root.urgent)
+        again = {(root_id, path) for root_id, path, _ in outcome.again}  # whoever waits for these goes on waiting
         for (root_id, path), sequence in step.sequences.items():
-            if (root := self.roots.get(root_id)) is not None:
+            if (root_id, path) not in again and (root := self.roots.get(root_id)) is not None:
                 root.committed(path, sequence)
         if self._subscriber is not None:
             for root_id in {work.root for work in step.work}:

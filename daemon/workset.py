@@ -38,7 +38,7 @@ class RootWork:
     waiting: dict[str, FileChange] = field(default_factory=dict)
     in_flight: dict[str, FileChange] = field(default_factory=dict)
     ready: dict[str, ParsedFile] = field(default_factory=dict)
-    touched: dict[str, Stat] = field(default_factory=dict)
+    touched: dict[str, tuple[Stat, bytes]] = field(default_factory=dict)
     gone: dict[str, bytes] = field(default_factory=dict)  # path -> digest of its last known bytes
     gone_since: float = 0.0
     unapplied: dict[str, int] = field(default_factory=dict)
@@ -98,6 +98,8 @@ class RootWork:
         if self.in_flight.get(path) is not change:
             return False
         del self.in_flight[path]
+        self.ready.pop(path, None)  # of an earlier answer that no step has taken yet
+        self.touched.pop(path, None)
         if path in self.gone:
             return False
         self.covered[path] = sequence
@@ -117,7 +119,7 @@ class RootWork:
     def collect(self, now: float, *, urgent: bool) -> tuple[Work, Sequences] | None:
         """What is ready, for one step: of the urgent paths everything, else a slice. It is then the step's."""
         parsed = self._take_ready(self._possibly_moved(now, urgent=urgent), urgent=urgent)
-        touched = [(path, self.touched.pop(path)) for path in list(self.touched) if not urgent or path in self.urgent]
+        touched = [(path, *self.touched.pop(path)) for path in list(self.touched) if not urgent or path in self.urgent]
         leaving: defaultdict[bytes, list[str]] = defaultdict(list)
         if parsed:
             for path, digest in self.gone.items():
@@ -130,7 +132,7 @@ class RootWork:
             return None
         for path in gone:
             del self.gone[path]
-        paths = [item.path for item in parsed] + [path for path, _ in touched] + gone
+        paths = [item.path for item in parsed] + [path for path, _, _ in touched] + gone
         sequences = {(self.id, path): self.covered.pop(path, 0) for path in paths}
         return Work(self.id, parsed, gone, touched, dict(leaving), self.anew, urgent), sequences
 
@@ -166,10 +168,14 @@ class RootWork:
             return not any(path in self.waiting or path in self.in_flight for path in self.urgent)
         return not (self.n_unparsed or self.ready)
 
+    def is_in_work(self, path: str) -> bool:
+        """Whether a newer state of the path is on its way."""
+        return any(path in where for where in (self.waiting, self.in_flight, self.ready, self.touched, self.gone))
+
     def committed(self, path: str, sequence: int) -> None:
         """A step that covered the path's changes up to `sequence` is in the index."""
         self.done += 1
-        if any(path in where for where in (self.waiting, self.in_flight, self.ready, self.touched, self.gone)):
+        if self.is_in_work(path):
             self.unapplied[path] = sequence + 1  # it changed again meanwhile: only that is still to come
         else:
             self.unapplied.pop(path, None)
@@ -179,17 +185,16 @@ class RootWork:
 
     def take_back(self, work: Work, sequences: Sequences) -> None:
         """The step did not happen: its work is ready again, unless a newer state of the path is on its way."""
-        newer = (self.waiting, self.in_flight, self.ready, self.touched, self.gone)
         for item in work.parsed:
-            if not any(item.path in where for where in newer):
+            if not self.is_in_work(item.path):
                 self.ready[item.path] = item
                 self.covered[item.path] = sequences[self.id, item.path]
-        for path, stat in work.touched:
-            if not any(path in where for where in newer):
-                self.touched[path] = stat
+        for path, stat, digest in work.touched:
+            if not self.is_in_work(path):
+                self.touched[path] = (stat, digest)
                 self.covered[path] = sequences[self.id, path]
         for path in work.gone:
-            if not any(path in where for where in newer):
+            if not self.is_in_work(path):
                 self.gone[path] = b""
                 self.covered[path] = sequences[self.id, path]
 

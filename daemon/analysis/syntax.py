@@ -132,6 +132,7 @@ class Dialect:
     prepare: Callable[[bytes], bytes] | None = None  # what the parser shall see instead; of equal length
     tidy: Callable[[str], str] = lambda signature: signature  # the language's own way to space a signature
     package: Callable[[str], str] = lambda _masked: ""  # what the file declares as its package
+    silence: Callable[[bytes], bytes] = lambda raw: raw  # what decides nothing made comments, of equal length
     repairs: Callable[[bytes], Iterable[bytes]] = lambda _raw: ()  # other readings, of equal length, of what has errors
 
 
@@ -165,7 +166,7 @@ class Captures(dict[str, list[tree_sitter.Node]]):
 
 
 def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
-    text = raw
+    text = raw = dialect.silence(raw)
     if dialect.prepare is not None:
         raw = dialect.prepare(raw)
     parser = tree_sitter.Parser(language(dialect.grammar))

@@ -272,6 +272,8 @@ class Feeder:
         state, unit = view.state(unit_id, self.edition.number), view.unit(unit_id)
         if unit is None or state is None or state.recipe is None:
             return False
+        if recipe_of(unit, None).own != state.recipe.own:
+            return False  # the step that wrote the unit had no time for its recipe: this text belongs to another key
         needed: dict[bytes, Input] = {}
         if not view.has_vector(self.model, state.recipe.own):
             text, flow = own.get(unit_id, (None, None))

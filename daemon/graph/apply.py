@@ -33,10 +33,13 @@ class Applier:
         index, outcome = self.index, self.outcome
         if index.root(work.root) is None:
             return []  # dropped since the work was handed over
-        for path, stat in work.touched:
-            if (file := index.file(work.root, path)) is not None:
-                index.put_file(replace(file, stat=stat))
-                outcome.early_cutoffs += 1
+        for path, stat, digest in work.touched:
+            file = index.file(work.root, path)
+            if file is None or file.digest != digest:  # a step came between, which held older bytes, or moved the file
+                outcome.again.append((work.root, path, stat))
+                continue
+            index.put_file(replace(file, stat=stat))
+            outcome.early_cutoffs += 1
         plans = [plan for parsed in work.parsed if (plan := self._plan(work, parsed)) is not None]
         leaving = [file for path in work.gone if (file := index.file(work.root, path)) is not None]
         gone = [unit for plan in plans for unit in plan.gone]
@@ -112,6 +115,8 @@ class Applier:
             record = UnitRecord(ids[i], work.root, plan.file_id, path, module.language, parent, unit)
             records.append(record)
             self._write_unit(record, plan.known.get(i), module, i, priority, changes)
+            if work.anew:  # another version of this code may make another recipe of the same text
+                self.candidates.add(record.id, "content", name_of(record), 0, NEW)
         file = FileRecord(
             plan.file_id, work.root, path, module.language, plan.parsed.stat, module.digest, module.lines,
             module.skipped, module.errors, tuple(ids),

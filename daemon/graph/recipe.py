@@ -7,8 +7,9 @@ of others:
   distance 2…  the bases of a class that was reached as encloser or base, transitively, to the cascade's depth cap
 
 Only stored edges (critical and strong) are followed. The order of quoting is: enclosing class, then by strength, then
-first use, then key; so equal code at equal places gives equal recipes in every checkout. Nothing derived from a path
-enters a recipe. `cascade` walks exactly these links backwards: keep the two together.
+first use, then by what the faces say: overloads that change places, and the parts of a class whose files are moved, are
+quoted as before. Nothing derived from a path enters a recipe. `cascade` walks exactly these links backwards: keep the
+two together.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ RECIPE_VERSION = "2"
 QUOTED_DEPENDENCIES = 8  # signatures beyond these would not fit what small encoders read (128 to 512 tokens)
 BASE_KINDS = frozenset({"inherit", "implement"})
 
+_Said = tuple[str, str, bytes, tuple[str, str, str, int]]
+
 
 def quoted(view: View, unit: UnitRecord, depth: int, unit_of: Callable[[int], UnitRecord | None]) -> list[UnitRecord]:
     """The units whose faces the context input of `unit` quotes, in order, each once, itself never.
@@ -32,12 +35,12 @@ def quoted(view: View, unit: UnitRecord, depth: int, unit_of: Callable[[int], Un
         return []
     out: dict[int, UnitRecord] = {}
     bases: list[tuple[int, int]] = []  # (class id, distance at which it was reached)
-    dependencies: list[tuple[tuple[int, int, int, tuple[str, str, str, int]], Edge, UnitRecord]] = []
+    dependencies: list[tuple[tuple[int, int, int, _Said], Edge, UnitRecord]] = []
     for edge in view.edges_out(unit.id):
         target = unit_of(edge.target)
         if target is None or target.id == unit.id or edge.strength < Strength.STRONG:
             continue
-        dependencies.append(((edge.kind != "contain", -edge.strength, edge.order, target.key), edge, target))
+        dependencies.append(((edge.kind != "contain", -edge.strength, edge.order, _said(target)), edge, target))
     dependencies.sort(key=lambda item: item[0])
     n_plain = 0
     for _, edge, target in dependencies:
@@ -61,12 +64,18 @@ def quoted(view: View, unit: UnitRecord, depth: int, unit_of: Callable[[int], Un
             if edge.kind in BASE_KINDS and edge.strength >= Strength.STRONG:
                 target = unit_of(edge.target)
                 if target is not None and target.id != unit.id:
-                    above.append(((-edge.strength, edge.order, target.key), target))
+                    above.append(((-edge.strength, edge.order, _said(target)), target))
         for _, target in sorted(above, key=lambda item: item[0]):
             if target.id not in out:
                 out[target.id] = target
                 bases.append((target.id, distance + 1))
     return list(out.values())
+
+
+def _said(target: UnitRecord) -> _Said:
+    """What a face says, as an order of those that were used first at one place. The key decides only between equal
+    faces, whose classes may have other bases."""
+    return target.unit.qualname, target.unit.signature, target.unit.face, target.key
 
 
 def recipe_of(unit: UnitRecord, quoted_units: list[UnitRecord] | None) -> Recipe:

@@ -29,7 +29,7 @@ class Work:
     root: int
     parsed: Sequence[ParsedFile] = ()
     gone: Sequence[str] = ()
-    touched: Sequence[tuple[str, Stat]] = ()  # same bytes under a new stat
+    touched: Sequence[tuple[str, Stat, bytes]] = ()  # a new stat, the digest that the bytes still had when looked at
     leaving: Mapping[bytes, Sequence[str]] = field(default_factory=dict)
     anew: bool = False  # equal bytes are taken in again too: a reindex
     urgent: bool = False  # an edit that somebody waits for: its units go to the model first
@@ -73,4 +73,5 @@ class Outcome:
     attached: int = 0
     more: bool = False  # work lists are not empty
     n_resolved: int = 0
+    again: list[tuple[int, str, Stat]] = field(default_factory=list)  # (root, path, stat): touched, but no more as told
     lost: list[LostUnit] = field(default_factory=list)  # gone from a file that has syntax errors now

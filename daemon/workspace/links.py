@@ -34,6 +34,15 @@ class Links:
         """Nothing is left to be listed."""
         self._is_listing_all = False
 
+    def written(self, inode: int) -> None:
+        """Something was written to this file, through a name of which nothing is known."""
+        self._affected |= self._names.get(inode, set())
+
+    def doubt_all(self) -> None:
+        """No event tells of what was written through a name that is not watched: all are to be looked at."""
+        for names in self._names.values():
+            self._affected |= names
+
     def take_affected(self) -> set[Entry]:
         """Other names of what has changed since the last call; they have to be looked at, too."""
         affected, self._affected = self._affected, set()

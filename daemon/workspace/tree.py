@@ -203,6 +203,8 @@ class Tree:
                 self._look_at_directory(place, prefix, entry_name, light=light)
             else:
                 self._look(place, prefix, entry_name, found, now=now, force=force)
+        if force:
+            self._links.doubt_all()
         self._look_at_links()
 
     def work(self, until: float, *, enough: int = 1 << 30) -> None:
@@ -271,6 +273,8 @@ class Tree:
         if place.sealed or place.ignore.ignored(prefix, name, False):
             if name in place.files:
                 self._forget_file(place, path, name)
+            if found.st_nlink > 1:
+                self._links.written(found.st_ino)
             return
         if not force and isinstance(place.files.get(name), int):
             due = self._throttle.wait_until((place, name), now)

@@ -63,6 +63,20 @@ def test_a_path_that_changes_in_flight_is_parsed_again() -> None:
     assert root.to_parse(9) == ["a"]
 
 
+def test_a_newer_answer_takes_the_place_of_one_that_no_step_has_taken() -> None:
+    """Edited and changed back: the edit was parsed, and the newest look finds the bytes that are indexed."""
+    root = work(there("a"))
+    answer(root, "a", 1)
+    root.changed(there("a"), 2, b"", 0.0, urgent=False)
+    first = root.sent("a")
+    root.ready["a"] = parsed("a")  # what was in flight when it changed again
+    assert root.answered(first, 2)
+    root.touched["a"] = (STAT, b"digest")
+    collected = root.collect(0.1, urgent=False)
+    assert collected is not None
+    assert (list(collected[0].parsed), list(collected[0].touched)) == ([], [("a", STAT, b"digest")])
+
+
 def test_what_went_away_waits_for_what_may_be_its_new_place() -> None:
     root = work(gone("old"), there("new"))
     assert root.collect(0.1, urgent=False) is None

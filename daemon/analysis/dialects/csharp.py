@@ -51,6 +51,7 @@ _DIRECTIVE = re.compile(
     rb"^[ \t]*#[ \t]*(if|elif|else|endif|region|endregion|nullable|pragma|define|undef|warning|error|line)\b[^\r\n]*",
     re.MULTILINE,
 )
+_SILENT = re.compile(rb"^[ \t]*#[ \t]*(?:region|endregion|nullable|pragma|warning|error|line)\b[^\r\n]*", re.MULTILINE)
 _NOT_LINE_END = re.compile(rb"[^\r\n]")
 _INTERFACE = re.compile(r"I[A-Z]")
 
@@ -78,6 +79,18 @@ def without_directives(raw: bytes, *, first_only: bool = False) -> bytes:
             passing.pop()
     pieces.append(raw[position:])
     return b"".join(pieces)
+
+
+def _silenced(raw: bytes) -> bytes:
+    """Directives that decide nothing about the code (they are for editors and for the compiler's warnings) made
+    comments: the grammar takes them as parts of what they stand in, a class's header among them. One between a doc
+    comment and its unit goes on with the doc."""
+
+    def comment(match: re.Match[bytes]) -> bytes:
+        before = raw[raw.rfind(b"\n", 0, max(0, match.start() - 1)) + 1 : match.start()]
+        return (b"///" if before.lstrip().startswith(b"///") else b"//").ljust(len(match[0]))
+
+    return _SILENT.sub(comment, raw) if b"#" in raw else raw
 
 
 def _repairs(raw: bytes) -> Iterator[bytes]:
@@ -241,6 +254,7 @@ DIALECTS = {
         tidy=_tidy,
         package=_package,
         base_kind=base_kind,
+        silence=_silenced,
         repairs=_repairs,
     )
 }

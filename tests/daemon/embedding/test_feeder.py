@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from codegraphd.daemon.embedding.feeders import load
 from codegraphd.daemon.engine import NOW, Edition, Outcome, Settings
 from codegraphd.daemon.graph.index import Stage
 from codegraphd.daemon.parsers import Rendered
-from codegraphd.store.records import Batch, FileRecord
+from codegraphd.store.records import Batch, FileRecord, Recipe
 
 
 class Bench:
@@ -100,6 +101,23 @@ def test_a_text_that_could_not_be_had_is_sent_once_files_are_read_again(bench: B
     assert bench.feeder.is_idle
     with bench.lab.store.snapshot() as view:
         assert view.counts(ROOT)[3] == 1
+
+
+def test_a_new_text_is_not_sent_under_the_key_of_the_old_one(bench: Bench) -> None:
+    """The step that wrote the unit was cut short before its recipe: whoever has the old text would get that vector."""
+    with bench.lab.store.snapshot() as view:
+        (unit,) = view.units(ROOT)
+        state = view.state(unit.id)
+    assert state is not None
+    old = replace(state, recipe=Recipe(b"key of the old text", b""))
+    bench.lab.writer.submit(lambda txn: txn.put_state(unit.id, old)).result()
+    bench.queue()
+    bench.feeder.pump(0.0)
+    assert bench.sent == []
+    bench.lab.writer.submit(lambda txn: txn.put_state(unit.id, state)).result()
+    bench.feeder.files_read(0.1)
+    bench.feeder.pump(0.1)
+    assert [item.key for batch in bench.sent for item in batch.inputs] == [state.recipe and state.recipe.own]
 
 
 def test_a_unit_that_was_given_up_is_tried_again_once_files_are_read(bench: Bench) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.lab import ROOT, Lab
+from bench.lab import MODEL, ROOT, Lab, stat_of
+from codegraphd.daemon.engine import Outcome, Work, advance
 
 Edits = dict[str, bytes | None]
 
@@ -47,3 +48,27 @@ def test_units_of_a_moved_file_stay_themselves(lab: Lab, before: Edits, edits: E
     now = ids(lab)
     assert {name: old for name, id in now.items() for old, former in was.items() if id == former} == kept
     assert lab.differences() == []
+
+
+def test_what_was_unchanged_when_it_was_looked_at_is_read_again_if_a_step_came_between(lab: Lab) -> None:
+    """Edited and changed back at once: the parser compares the last bytes with those that were indexed before the
+    edit, and finds them equal, while the edit is on its way into the index."""
+    lab.edit({"a.py": F})
+    with lab.store.snapshot() as view:
+        file = view.file(ROOT, "a.py")
+    assert file is not None
+    lab.edit({"a.py": F2})
+    stat = stat_of(b"new")
+
+    def touch(digest: bytes) -> Outcome:
+        work = [Work(ROOT, touched=[("a.py", stat, digest)])]
+        return lab.writer.submit(lambda txn: advance(txn, work, lab.settings, MODEL, lambda: False)).result()
+
+    assert touch(file.digest).again == [(ROOT, "a.py", stat)]
+    with lab.store.snapshot() as view:
+        now = view.file(ROOT, "a.py")
+    assert now is not None
+    assert now.stat != stat
+    assert touch(now.digest).again == []
+    with lab.store.snapshot() as view:
+        assert view.file(ROOT, "a.py").stat == stat  # type: ignore[union-attr]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from bench.lab import ROOT, Lab
-from codegraphd.daemon.engine import Outcome
+from bench.lab import MODEL, ROOT, Lab, stat_of
+from codegraphd.daemon.analysis.parse import parse
+from codegraphd.daemon.engine import Outcome, ParsedFile, Work, advance
+from codegraphd.store.records import Recipe, UnitState
 
 Edits = dict[str, bytes | None]
 
@@ -103,3 +107,24 @@ def test_all_of_a_first_index_is_initial(lab: Lab) -> None:
     assert {reason[0] for reason in reasons(lab).values()} == {"initial"}
     assert all(n == 0 or level == "initial" for outcome in outcomes for level, n in outcome.levels.items())
     assert sum(outcome.truncated for outcome in outcomes) == 0
+
+
+def test_a_reindex_makes_recipes_anew(lab: Lab) -> None:
+    """After an upgrade the same text may have another recipe: what an older version made is not left standing."""
+    lab.edit({"a.py": A})
+    with lab.store.snapshot() as view:
+        old = [(unit.id, view.state(unit.id)) for unit in view.units(ROOT)]
+
+    def spoil(txn: Any) -> None:
+        for unit, state in old:
+            assert state is not None
+            txn.put_state(unit, UnitState(Recipe(b"another version", b"made it"), state.attached, state.reason))
+
+    lab.writer.submit(spoil).result()
+    assert lab.differences() != []
+    work = [Work(ROOT, [ParsedFile("a.py", stat_of(A), parse("a.py", A))], anew=True)]
+    lab.writer.submit(lambda txn: advance(txn, work, lab.settings, MODEL, lambda: False)).result()
+    asked = len(lab.asked)
+    lab.embed()
+    assert lab.differences() == []
+    assert len(lab.asked) == asked

@@ -86,6 +86,22 @@ def test_fault_52_a_file_written_all_the_time_is_bounded_work(home: Any) -> None
     assert "return 199" in unit["snippet"]
 
 
+def test_what_is_changed_and_changed_back_at_once_is_what_it_was(home: Any) -> None:
+    """The look at the last bytes finds those that are indexed, while the edit is on its way into the index."""
+    one, two = branch(40, 1), branch(40, 2)
+    check_out(home, one)
+    home.watch()
+    home.sync()
+    for turn in range(12):
+        for tree in (two, one):
+            for path, text in tree.items():
+                (home.workspace / path).unlink()
+                home.write(path, text)
+            time.sleep(0.02 * (turn % 4) if tree is two else 0.0)
+        home.sync()
+        assert home.call("verify", root=str(home.workspace))["differences"] == []
+
+
 def test_a_stash_back_and_forth_ends_where_it_began(home: Any) -> None:
     check_out(home, branch(80, 1))
     home.watch()

@@ -187,6 +187,20 @@ def test_fault_12_a_hard_link_in_a_new_directory_is_known_as_another_name(lab: L
     assert summary(lab.sync()) == {"a/m.py": "there", "new/linked.py": "there"}
 
 
+def test_fault_12_a_write_through_an_ignored_name_changes_the_others(lab: Lab) -> None:
+    """No event tells of the one in a directory that is ignored as a whole, so a sync looks."""
+    lab.write(".gitignore", "b/*\nignored/\n")
+    lab.write("a/m.py", "one = 1\n")
+    for name in ("b/linked.py", "ignored/linked.py"):
+        (lab.root / name).parent.mkdir()
+        os.link(lab.root / "a/m.py", lab.root / name)
+    lab.start()
+    for name in ("b/linked.py", "ignored/linked.py"):
+        with (lab.root / name).open("a") as file:
+            file.write("more = 2\n")
+        assert summary(lab.sync()) == {"a/m.py": "there"}
+
+
 def test_fault_12_a_write_through_one_hard_link_changes_all_names(lab: Lab) -> None:
     lab.write("a/m.py")
     lab.write("b/n.py")
