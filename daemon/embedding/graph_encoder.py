@@ -97,6 +97,8 @@ class _Layout:
 class _GraphShape(Shape):
     """How the inputs lie in the matrix, each with a mask of its own."""
 
+    is_masked = True
+
     def __init__(self, layout: _Layout, device: str) -> None:
         super().__init__(layout.lengths, device)
         self.mask = torch.from_numpy(layout.mask()).to(device)[:, None]

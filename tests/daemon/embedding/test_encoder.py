@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import itertools
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from bench.tiny_models import functions, texts, write_tiny
-from codegraphd.daemon.embedding import backends
+from codegraphd.daemon.embedding import backends, encoder
 from codegraphd.daemon.embedding.backends import Backend, open_backend, open_tokens
 from codegraphd.daemon.embedding.models import DEFAULT, ModelError, ModelInfo, resolve
 from codegraphd.daemon.embedding.packing import groups
@@ -113,6 +114,50 @@ def test_minilm_is_faithful_in_openvino(
     rows = embed(info, backend, texts())
     assert (rows * expect).sum(1).min() >= cosine
     assert overlap(rows, expect) >= 0.99
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_no_text_of_a_batch_sees_another(mini: tuple[ModelInfo, np.ndarray], dtype: str, tmp_path: Path) -> None:
+    backend = open_backend(mini[0], "cpu", dtype, str(tmp_path))
+    lengths = [31, 31, 17, 16, 3, 1]  # each but the fourth is shown rows of what follows it, behind a mask
+    for at in range(len(lengths)):
+        rows = []
+        for word in (2000, 9000):  # what all the others are made of
+            batch = [np.arange(3000, 3000 + n) if i == at else np.full(n, word) for i, n in enumerate(lengths)]
+            rows.append(backend.encode([ids.tolist() for ids in batch]))
+        assert np.array_equal(rows[0][at], rows[1][at])
+        assert not np.array_equal(rows[0], rows[1])
+
+
+def varlen_attention(
+    asks: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    starts: torch.Tensor,
+    ends: torch.Tensor,
+    *longest: int,
+) -> torch.Tensor:
+    """What `torch.nn.attention.varlen.varlen_attn` does on a card, text by text."""
+    assert starts.dtype == ends.dtype == torch.int32
+    assert longest == (int(starts.diff().max()),) * 2
+    found = []
+    for a, b in itertools.pairwise(starts.tolist()):
+        parts = [part[a:b].transpose(0, 1) for part in (asks, keys, values)]
+        found.append(torch.nn.functional.scaled_dot_product_attention(*parts).transpose(0, 1))
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("way", ["packed", "rectangle"])
+def test_the_ways_of_a_card_are_faithful(
+    mini: tuple[ModelInfo, np.ndarray], way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info, expect = mini
+    if way == "packed":
+        monkeypatch.setattr(encoder, "packed_attention", lambda *_: varlen_attention)
+    else:
+        monkeypatch.setattr(encoder.Shape, "is_masked", True)
+    rows = embed(info, open_backend(info, "cpu", "float32", str(tmp_path)), texts()[:40])
+    assert (rows * expect[:40]).sum(1).min() >= 0.999999
 
 
 def test_a_device_that_is_not_there_is_refused(mini: tuple[ModelInfo, np.ndarray], tmp_path: Path) -> None:
