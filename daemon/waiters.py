@@ -19,6 +19,8 @@ from codegraphd.daemon.workset import RootWork
 class Backlog(Protocol):
     """Who waits for the model (embedding.feeders)."""
 
+    @property
+    def is_changing_models(self) -> bool: ...
     def mark(self) -> int: ...
     def is_clear(self, mark: int, root: int) -> bool: ...
 
@@ -85,6 +87,9 @@ class Waiters:
     @staticmethod
     def _is_done(waiter: _Waiter, root: RootWork, backlog: Backlog, is_behind: bool) -> bool:
         if waiter.sequence < 0:
+            return False
+        if waiter.semantic and backlog.is_changing_models:
+            waiter.mark = -1  # units are queued for the new model behind what was marked before
             return False
         if waiter.mark < 0:
             if is_behind or not root.crawled or _any_up_to(root.unapplied.values(), waiter.sequence):

@@ -93,12 +93,17 @@ class Feeders:
         """ "path:qualname" -> why no model can take it."""
         return {name: why for feeder in self.all() for name, why in list(feeder.set_aside.items())}
 
+    @property
+    def is_changing_models(self) -> bool:
+        """Whether units may still be queued for another model than the one that answers, or that answered."""
+        return self.is_changing or self.coming is not None
+
     def mark(self) -> int:
         return max(feeder.backlog.mark() for feeder in self.all())
 
     def is_clear(self, mark: int, root: int) -> bool:
-        """Whether nothing of the root that was queued at `mark` or before still waits, and the model is what it is."""
-        return not self.is_changing and self.coming is None and self.answering.backlog.is_clear(mark, root)
+        """Whether nothing of the root that was queued at `mark` or before still waits."""
+        return self.answering.backlog.is_clear(mark, root)
 
 
 def load(feeder: Feeder, view: View) -> None:

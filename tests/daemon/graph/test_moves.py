@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.lab import MODEL, ROOT, Lab, stat_of
+from bench.lab import ROOT, Lab, stat_of
 from codegraphd.daemon.engine import Outcome, Work, advance
 
 Edits = dict[str, bytes | None]
@@ -62,7 +62,7 @@ def test_what_was_unchanged_when_it_was_looked_at_is_read_again_if_a_step_came_b
 
     def touch(digest: bytes) -> Outcome:
         work = [Work(ROOT, touched=[("a.py", stat, digest)])]
-        return lab.writer.submit(lambda txn: advance(txn, work, lab.settings, MODEL, lambda: False)).result()
+        return lab.writer.submit(lambda txn: advance(txn, work, lab.settings, lab.editions, lambda: False)).result()
 
     assert touch(file.digest).again == [(ROOT, "a.py", stat)]
     with lab.store.snapshot() as view:

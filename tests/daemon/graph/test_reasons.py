@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.lab import MODEL, ROOT, Lab, stat_of
+from bench.lab import ROOT, Lab, stat_of
 from codegraphd.daemon.analysis.parse import parse
 from codegraphd.daemon.engine import Outcome, ParsedFile, Work, advance
 from codegraphd.store.records import Recipe, UnitState
@@ -123,7 +123,7 @@ def test_a_reindex_makes_recipes_anew(lab: Lab) -> None:
     lab.writer.submit(spoil).result()
     assert lab.differences() != []
     work = [Work(ROOT, [ParsedFile("a.py", stat_of(A), parse("a.py", A))], anew=True)]
-    lab.writer.submit(lambda txn: advance(txn, work, lab.settings, MODEL, lambda: False)).result()
+    lab.writer.submit(lambda txn: advance(txn, work, lab.settings, lab.editions, lambda: False)).result()
     asked = len(lab.asked)
     lab.embed()
     assert lab.differences() == []
