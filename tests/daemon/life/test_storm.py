@@ -6,6 +6,7 @@ Also the minimal cases of what longer storms found, each as the history of opera
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from bench.storm import Homes, replay, run
 from bench.storm_world import Operation
 
 FIXED, RANDOM = 8, 2  # storms
+SEED = 20261128 if "CI" in os.environ else secrets.randbelow(1 << 32)  # CI judges the change, not the day's luck
 BURSTS = 25  # in each
 
 
@@ -26,7 +28,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("seed", [None, secrets.randbelow(1 << 32)], ids=["fixed", "random"])
+@pytest.mark.parametrize("seed", [None, SEED], ids=["fixed", "random"])
 def test_whatever_happens_the_index_equals_a_fresh_build(homes: Homes, seed: int | None) -> None:
     run(seed, FIXED if seed is None else RANDOM, BURSTS, homes)
     if homes.failure is not None:
