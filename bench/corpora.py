@@ -34,10 +34,11 @@ def standard_library(target: Path, *, quick: bool = False) -> Corpus:
     return _copied("standard library" + (" (part)" if quick else ""), source, target, QUICK if quick else None)
 
 
-def installed_packages(target: Path, *, at_most: int) -> Corpus:
-    """Copy the first Python files of the installed packages."""
+def installed_packages(target: Path, *, at_most: int = 0) -> Corpus:
+    """Copy the Python files of the installed packages, or the first ones."""
     source = Path(sysconfig.get_paths()["purelib"])
-    return _copied(f"installed packages, the first {at_most:,} files", source, target, None, at_most)
+    name = f"installed packages, the first {at_most:,} files" if at_most else "installed packages"
+    return _copied(name, source, target, None, at_most)
 
 
 def _copied(name: str, source: Path, target: Path, only: tuple[str, ...] | None, at_most: int = 0) -> Corpus:
