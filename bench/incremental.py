@@ -1,4 +1,4 @@
-"""What a change costs: edits in a project of some 200,000 units, a branch switch, a rescan in which nothing has changed.
+"""What a change costs: edits in a project of 200,000 units, a branch switch, a rescan in which nothing has changed.
 
     python -m bench.incremental [--quick]
 
