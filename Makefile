@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKSPACE ?= $(CURDIR)
 .PHONY: run setup links check test bench clean
 
-setup: $(VENV)/ok links
+setup: $(VENV)/built links
 
 # The lock is complete and is installed without dependency resolution. torch stands apart: its build differs by
 # machine (TORCH=cpu|cuda), so it has a version but no hash.
@@ -17,6 +17,10 @@ $(VENV)/ok: pyproject.toml setup.py requirements.lock requirements-dev.lock requ
 	$(PIP) --require-hashes -r requirements-build.lock
 	PY=$(BIN)/python TORCH=$(TORCH) sh .ci/install-torch
 	$(PIP) --require-hashes --no-build-isolation -r requirements.lock -r requirements-dev.lock
+	touch $@
+
+# The package itself, with its compiled module (needs a C++ compiler, as hnswlib does).
+$(VENV)/built: $(VENV)/ok $(wildcard daemon/analysis/_scan*.cpp daemon/analysis/_scan*.h)
 	$(PIP) --no-build-isolation -e .
 	touch $@
 
@@ -43,4 +47,4 @@ bench: setup
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) .links build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .links build *.egg-info .mypy_cache .ruff_cache .pytest_cache daemon/analysis/_scan*.so

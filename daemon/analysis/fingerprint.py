@@ -17,17 +17,10 @@ from hashlib import sha256
 from struct import Struct
 from typing import NamedTuple
 
-from codegraphd.daemon.analysis.normal import (
-    PLACEHOLDER,
-    Source,
-    filled,
-    normal_forms,
-    one_line,
-    shape_of,
-    signatures,
-    tokens_of,
-)
-from codegraphd.daemon.analysis.syntax import Dialect, Draft
+from codegraphd.daemon.analysis.compiled import scan
+from codegraphd.daemon.analysis.normal import PLACEHOLDER, Source, filled, one_line
+from codegraphd.daemon.analysis.syntax import Dialect, Draft, Span
+from codegraphd.daemon.analysis.words import FOREIGN
 from codegraphd.store.records import DIGEST_BYTES
 
 HEAD = 400  # characters of the doc that stand before the code: a model that reads 128 tokens must reach the signature
@@ -51,15 +44,15 @@ class Info(NamedTuple):
 
 
 class Print(NamedTuple):
-    """The text and digests of one unit, and the tokens for the word index."""
+    """The text and digests of one unit, and the words of its code, its literals and its comments."""
 
     own_text: str
     face: bytes
     body: bytes
     own: bytes
     shape: bytes
-    tokens: list[str]  # Latin-1 form
-    segments: list[tuple[int, int]]  # byte spans of the header and body without what nested units have for themselves
+    words: str
+    is_whole: bool  # no hole where something nested is left out
 
 
 class Fingerprints:
@@ -70,16 +63,12 @@ class Fingerprints:
 
     def __init__(self, drafts: Sequence[Draft], source: Source, dialect: Dialect) -> None:
         self._drafts, self._source, self._dialect = drafts, source, dialect
-        self._headers: list[list[str]] = []
 
     def sign(self) -> None:
         """Set every draft's signature (in Latin-1 form)."""
         source, drafts = self._source, self._drafts
-        pieces = ["" if draft.kind in HEADLESS else source.masked[draft.head : draft.body] for draft in drafts]
-        if not drafts:
-            return
-        texts, self._headers = signatures(pieces)
-        for draft, text in zip(drafts, texts, strict=True):
+        headers = [(draft.head, draft.head if draft.kind in HEADLESS else draft.body) for draft in drafts]
+        for draft, text in zip(drafts, scan.signatures(source.masked, headers), strict=True):
             if draft.kind == "file":
                 continue
             if draft.kind == "part":
@@ -91,24 +80,16 @@ class Fingerprints:
 
     def take(self, infos: Sequence[Info]) -> list[Print]:
         """The fingerprints of the units; `infos` is what their digests hold beside their code."""
-        source, is_layout = self._source, self._dialect.is_layout
-        if not self._drafts:
-            return []
-        bodies = [_body(draft, self._drafts, source, is_layout) for draft in self._drafts]
-        texts, tokens = normal_forms([body.masked for body in bodies], is_layout=is_layout)
-        keywords = self._dialect.keywords
-        prints: list[Print] = []
-        for draft, info, body, text, of_body, of_header in zip(
-            self._drafts, infos, bodies, texts, tokens, self._headers, strict=True
-        ):
-            body_text = text.rstrip(" \n") if is_layout else text
-            if body.values:
-                body_text = filled(body_text, body.values)
-            body_text = source.readable(body_text)
-            all_tokens = of_header + of_body
-            shape = shape_of(all_tokens, keywords)
-            prints.append(_print(draft, info, body_text, is_layout, shape, all_tokens, body.segments))
-        return prints
+        source, dialect = self._source, self._dialect
+        units = [_unit(draft, self._drafts, source, dialect.is_layout) for draft in self._drafts]
+        read = scan.prints(
+            source.text, source.masked, source.literals, source.comments, units,
+            dialect.keywords, FOREIGN, dialect.is_layout, source.has_return,
+        )  # fmt: skip
+        return [
+            _print(draft, info, text, dialect.is_layout, shape, words, len(code) == 1)
+            for draft, info, (_, code, _), (text, shape, words) in zip(self._drafts, infos, units, read, strict=True)
+        ]
 
 
 def _sign(draft: Draft, text: str, source: Source, dialect: Dialect) -> None:
@@ -122,7 +103,7 @@ def _sign(draft: Draft, text: str, source: Source, dialect: Dialect) -> None:
     if draft.node.type == "call_expression":  # a test: `it('loads')`
         arguments = draft.node.child_by_field_name("arguments")
         end = draft.body if arguments is None else arguments.named_children[0].end_byte
-        text = one_line(tokens_of(source.masked[draft.head : end]), source.literals_in(draft.head, end)) + ")"
+        text = one_line(scan.tokens(source.masked[draft.head : end]), source.literals_in(draft.head, end)) + ")"
     elif PLACEHOLDER in text:
         text = filled(text, source.literals_in(draft.head, draft.body)).replace("\n", " ")
     draft.signature = dialect.tidy(text[:MAX_SIGNATURE])
@@ -132,7 +113,7 @@ def _sign(draft: Draft, text: str, source: Source, dialect: Dialect) -> None:
 
 def _sign_constant(draft: Draft, source: Source) -> None:
     """A short constant is its own signature; of a long one it is what stands before the value."""
-    tokens = tokens_of(source.masked[draft.head : min(draft.end, draft.head + 4 * MAX_VALUE)])
+    tokens = scan.tokens(source.masked[draft.head : min(draft.end, draft.head + 4 * MAX_VALUE)])
     while tokens and tokens[-1] in {";", ","}:
         tokens.pop()
     literals = source.literals_in(draft.head, draft.end)
@@ -151,9 +132,9 @@ def _print(
     info: Info,
     body_text: str,
     is_layout: bool,
-    shape: str,
-    tokens: list[str],
-    segments: list[tuple[int, int]],
+    shape: bytes,
+    words: str,
+    is_whole: bool,
 ) -> Print:
     head, tail = doc_parts(info.doc) if info.doc else ("", "")
     if draft.kind in HEADLESS:
@@ -171,10 +152,10 @@ def _print(
         own_text=own_text,
         face=_digest(draft.kind, info.name, info.signature, decorators, "\n".join(info.bases), first_line),
         body=_digest(body_text, rest_of_doc),
-        own=_digest_of_one(own_text),
+        own=_digest_of_one(own_text.encode("utf-8", "surrogatepass")),
         shape=_digest_of_one(shape),
-        tokens=tokens,
-        segments=segments,
+        words=words,
+        is_whole=is_whole,
     )
 
 
@@ -188,45 +169,29 @@ def _digest(*parts: str) -> bytes:
     return sha256(b"".join(pieces)).digest()[:DIGEST_BYTES]
 
 
-def _digest_of_one(text: str) -> bytes:
-    raw = text.encode("utf-8", "surrogatepass")
+def _digest_of_one(raw: bytes) -> bytes:
     return sha256(_length(len(raw)) + raw).digest()[:DIGEST_BYTES]
 
 
-class _Body(NamedTuple):
-    masked: str  # nested units that are shown by signature are PLACEHOLDERs, like literals
-    values: list[str]  # for the PLACEHOLDERs, in order
-    segments: list[tuple[int, int]]  # byte spans that are the unit's own, header included
+_Unit = tuple[Span, list[Span], list[str]]  # for `scan.prints`: header, other code, signatures between its spans
 
 
-def _body(draft: Draft, drafts: Sequence[Draft], source: Source, is_layout: bool) -> _Body:
-    start = draft.head if draft.kind in HEADLESS else draft.body
+def _unit(draft: Draft, drafts: Sequence[Draft], source: Source, is_layout: bool) -> _Unit:
+    is_headless = draft.kind in HEADLESS
+    start = draft.head if is_headless else draft.body
+    header = draft.head, start
     if is_layout and draft.kind == "part":  # the first line's indentation stands before it
         line = source.masked.rfind("\n", 0, start) + 1
         start = line if not source.masked[line:start].strip() else start
     hidden = _hidden(draft, drafts)
     if not hidden:
-        masked = source.masked[start : draft.end]
-        values = source.literals_in(start, draft.end) if PLACEHOLDER in masked else []
-        return _Body(masked, values, [(draft.head, draft.end)])
-    pieces: list[str] = []
-    values = []
-    segments: list[tuple[int, int]] = []
-    position = start
+        return header, [(start, draft.end)], []
+    code: list[Span] = []
     for nested in hidden:
-        pieces.append(source.masked[position : nested.start])
-        values += source.literals_in(position, nested.start)
-        if draft.kind != "file":
-            is_ended = is_layout or source.masked.startswith(";", nested.end)
-            pieces.append(PLACEHOLDER if is_ended else f"{PLACEHOLDER};")
-            values.append(nested.signature)
-        segments.append((position, nested.start))
-        position = nested.end
-    segments.append((position, draft.end))
-    segments[0] = (draft.head, segments[0][1])
-    pieces.append(source.masked[position : draft.end])
-    values += source.literals_in(position, draft.end)
-    return _Body("".join(pieces), values, segments)
+        code.append((start, nested.start))
+        start = nested.end
+    code.append((start, draft.end))
+    return header, code, [nested.signature for nested in hidden] if draft.kind != "file" else []
 
 
 def _hidden(draft: Draft, drafts: Sequence[Draft]) -> list[Draft]:

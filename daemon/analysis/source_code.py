@@ -5,14 +5,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import tree_sitter
 
 from codegraphd.daemon.analysis import docs, parts, words
 from codegraphd.daemon.analysis.bindings import bindings_of
+from codegraphd.daemon.analysis.compiled import scan
 from codegraphd.daemon.analysis.fingerprint import Fingerprints, Info, Print
-from codegraphd.daemon.analysis.normal import PLACEHOLDER, Source, one_line, tokens_of
+from codegraphd.daemon.analysis.normal import PLACEHOLDER, Source, one_line
 from codegraphd.daemon.analysis.reading import Reading, line_starts
 from codegraphd.daemon.analysis.references import references_of
 from codegraphd.daemon.analysis.syntax import (
@@ -29,7 +30,6 @@ from codegraphd.daemon.analysis.syntax import (
 from codegraphd.store.records import Flag, Unit, Words
 
 TOP_LEVEL_TOKENS = 40  # of code beside imports and definitions from which a file is a unit too
-MAX_PROSE = 400  # characters of one comment or literal that enter the word index
 FILE = "<file>"  # name of the unit that is a file's top-level code: nothing of the path may enter a face
 
 
@@ -58,14 +58,14 @@ def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
         key = (draft.kind, qualname)
         found.units.append(_unit(draft, info, printed, qualname, ordinals[key], starts, shift, int(flags)))
         ordinals[key] += 1
-        if draft.kind in CALLABLES and len(printed.segments) == 1:  # no hole where something nested is left out
+        if draft.kind in CALLABLES and printed.is_whole:
             found.whole.append(len(found.texts))
         found.texts.append(printed.own_text)
         found.words.append(
             Words(
                 name=words.words_of("" if draft.kind == "file" else qualname),
                 doc=words.clip(words.words_of(info.doc)) if info.doc else "",
-                body=words.clip(_body_words(printed, source, dialect)),
+                body=words.clip(printed.words),
             )
         )
     return found
@@ -95,7 +95,7 @@ def _with_file_unit(drafts: list[Draft], captures: Captures, source: Source, roo
         position = max(position, end)
     pieces.append(source.masked[position:])
     code = " ".join(" ".join(pieces).split()[:TOP_LEVEL_TOKENS])
-    if len(tokens_of(code)) < TOP_LEVEL_TOKENS:
+    if len(scan.tokens(code)) < TOP_LEVEL_TOKENS:
         return drafts
     docs_of_file = [node.byte_range for node in captures["doc"]]
     owned = {span for draft in drafts for span in draft.docs}
@@ -155,14 +155,14 @@ def _info(draft: Draft, source: Source) -> Info:
 
 def _decorator(start: int, end: int, source: Source) -> str:
     masked = source.masked[start:end]
-    text = one_line(tokens_of(masked), source.literals_in(start, end)) if PLACEHOLDER in masked else _tidied(masked)
+    text = one_line(scan.tokens(masked), source.literals_in(start, end)) if PLACEHOLDER in masked else _tidied(masked)
     return source.readable(text).strip("@#[]! ")
 
 
 @lru_cache(maxsize=4_096)
 def _tidied(masked: str) -> str:
     """A decorator without literals: `@Override` stands ten times in each file."""
-    return one_line(tokens_of(masked), ())
+    return one_line(scan.tokens(masked), ())
 
 
 def _unit(
@@ -195,18 +195,3 @@ def _unit(
         own=printed.own,
         shape=printed.shape,
     )
-
-
-def _body_words(printed: Print, source: Source, dialect: Dialect) -> str:
-    """Words of identifiers, then of literals and comments."""
-    code = _speller(dialect).spell(printed.tokens[: words.MAX_TEXT])
-    prose = source.prose_in(printed.segments)
-    if not prose:
-        return code
-    text = " ".join([piece[:MAX_PROSE] for piece in prose])[: words.MAX_TEXT]
-    return f"{code} {words.words_of(source.readable(text))}"
-
-
-@cache
-def _speller(dialect: Dialect) -> words.LatinSpeller:
-    return words.LatinSpeller(dialect.keywords)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegraphd.daemon.analysis.compiled import scan
 from codegraphd.daemon.analysis.parse import parse
-from codegraphd.daemon.analysis.words import clip, query_terms, split, stem
+from codegraphd.daemon.analysis.words import clip, query_terms, split
 
 
 @pytest.mark.parametrize(
@@ -59,12 +60,12 @@ def test_query_terms(query: str, terms: list[str]) -> None:
     ],
 )
 def test_forms_of_one_word_are_one_word(forms: list[str]) -> None:
-    assert len({stem(form) for form in forms}) == 1
+    assert len({scan.stem(form) for form in forms}) == 1
 
 
 @pytest.mark.parametrize("word", ["", "a", "is", "bus", "ring", "bed", "größe", "x86s", "pass"])
 def test_what_is_no_ending_stays(word: str) -> None:
-    assert stem(word) == word
+    assert scan.stem(word) == word
 
 
 @given(st.text())

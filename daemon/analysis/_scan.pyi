@@ -1,0 +1,52 @@
+"""What is compiled of the analysis: the work on each character and each token.
+
+All code is Latin-1 (see normal.py), spans are half-open; what reaches outside of its text is a ValueError. `foreign`
+gives the words of a token that is not all ASCII.
+"""
+
+from collections.abc import Mapping, Sequence
+
+_Span = tuple[int, int]
+
+identity: str  # of the sources that it was built from
+
+def mask(text: str, atoms: Sequence[tuple[int, int, int]]) -> tuple[str, list[_Span], list[_Span]]:
+    """The text with its atoms masked, the literals and the comments.
+
+    An atom is (start, end, class), class 0 for a doc string, 1 a comment, 2 a literal. Of two that overlap, the first
+    counts. A literal becomes a PLACEHOLDER and blanks, the others blanks, of equal length; so does the end of a line
+    that goes on in the next.
+    """
+
+def tokens(masked: str) -> list[str]:
+    """The tokens of masked code whose layout says nothing."""
+
+def tight(tokens: Sequence[str]) -> str:
+    """Tokens in one line, with type arguments, pointers and references written tight; PLACEHOLDERs still in it."""
+
+def signatures(masked: str, spans: Sequence[_Span]) -> list[str]:
+    """`tight` of the tokens of each span."""
+
+def prints(
+    text: str,
+    masked: str,
+    literals: Sequence[_Span],
+    comments: Sequence[_Span],
+    units: Sequence[tuple[_Span, Sequence[_Span], Sequence[str]]],
+    keywords: frozenset[str],
+    foreign: Mapping[str, str],
+    is_layout: bool,
+    has_return: bool,
+    /,
+) -> list[tuple[str, bytes, str]]:
+    """For each unit: the normal form of its code, readable; its shape; its words.
+
+    A unit is the span of its header, the spans of its other code, and what stands between these: signatures of nested
+    units, or nothing at all.
+    """
+
+def words(text: str, foreign: Mapping[str, str]) -> str:
+    """The words of a text, joined by blanks."""
+
+def stem(word: str) -> str:
+    """A lower-case ASCII word without its English ending: what is left need be no word, only the same for its forms."""

@@ -1,0 +1,228 @@
+// What the fingerprints of a file's units are taken of: normal text, shape and words, for all of them at once.
+
+#include "_scan_units.h"
+
+#include <deque>
+
+namespace scan {
+
+namespace {
+
+// The different tokens of a file, and what is known of each.
+class Vocabulary {
+ public:
+  struct Entry {
+    Text token;
+    Text symbol;  // in a shape; empty for a name
+    std::string words;
+    size_t unit = 0;  // from 1: the last one in which it was numbered
+    size_t number = 0;
+    bool has_words = false;
+  };
+
+  Vocabulary() : slots_(1 << 10) {}
+
+  void add_keyword(Text keyword) {
+    Entry &entry = at(keyword);
+    entry.symbol = keyword;
+    entry.has_words = true;  // none
+  }
+
+  Entry &at(Text token) {
+    size_t slot = hash(token) & (slots_.size() - 1);
+    while (const size_t index = slots_[slot]) {
+      Entry &entry = entries_[index - 1];
+      if (entry.token == token) return entry;
+      slot = (slot + 1) & (slots_.size() - 1);
+    }
+    if (2 * entries_.size() >= slots_.size()) {
+      grow();
+      return at(token);
+    }
+    entries_.push_back({token, symbol_of(token), {}});
+    slots_[slot] = entries_.size();
+    return entries_.back();
+  }
+
+ private:
+  static uint64_t hash(Text token) {
+    uint64_t found = 14695981039346656037u;
+    for (const char c : token) found = (found ^ static_cast<uint8_t>(c)) * 1099511628211u;
+    return found ^ (found >> 29);
+  }
+
+  static Text symbol_of(Text token) {
+    const char first = token[0];
+    if (is(first, kIdentifierStart) || first == '\'') return {};
+    return is(first, kDigit) ? Text("0") : token;
+  }
+
+  void grow() {
+    slots_.assign(2 * slots_.size(), 0);
+    for (size_t index = 0; index < entries_.size(); ++index) {
+      size_t slot = hash(entries_[index].token) & (slots_.size() - 1);
+      while (slots_[slot]) slot = (slot + 1) & (slots_.size() - 1);
+      slots_[slot] = index + 1;
+    }
+  }
+
+  std::deque<Entry> entries_;
+  std::vector<size_t> slots_;  // index of the entry + 1; 0: free
+};
+
+std::string with_values(const std::string &text, const std::vector<std::string> &values) {
+  if (values.empty()) return text;
+  std::string filled;
+  size_t next = 0, at = 0;
+  for (size_t found; (found = text.find(kPlaceholder, at)) != Text::npos; at = found + 1) {
+    filled.append(text, at, found - at);
+    if (next < values.size()) filled += values[next++];
+  }
+  return filled.append(text, at);
+}
+
+class Reader {
+ public:
+  explicit Reader(const File &file) : file_(file) {
+    for (const Text keyword : file.keywords) vocabulary_.add_keyword(keyword);
+  }
+
+  Owned read(const std::vector<Unit> &units) {
+    std::vector<Tokens> headers(units.size());
+    std::vector<size_t> ends;  // of each unit's tokens in `bodies`
+    std::vector<std::vector<std::string>> values(units.size());
+    Tokens bodies;
+    for (size_t i = 0; i < units.size(); ++i) {
+      const Unit &unit = units[i];
+      if (i > 0) append_break(bodies);
+      append_tokens(cut(unit.header), headers[i]);
+      const Text body = body_of(unit, values[i]);
+      if (file_.is_layout)
+        append_layout_tokens(body, bodies);
+      else
+        append_tokens(body, bodies);
+      ends.push_back(bodies.size());
+    }
+    std::vector<std::string> texts = normal_texts(bodies, file_.is_layout);
+    Owned prints(PyList_New(static_cast<Py_ssize_t>(units.size())));
+    for (size_t i = 0; i < units.size(); ++i) {
+      const size_t begin = i == 0 ? 0 : ends[i - 1] + 1;
+      const Tokens body(bodies.begin() + static_cast<Py_ssize_t>(begin), bodies.begin() + static_cast<Py_ssize_t>(ends[i]));
+      Owned text = readable(with_values(texts[i], values[i]), file_.has_return);
+      const std::string shape = shape_of(headers[i], body, i + 1);
+      Owned shape_bytes(PyBytes_FromStringAndSize(shape.data(), static_cast<Py_ssize_t>(shape.size())));
+      Owned words = words_of(units[i], headers[i], body);
+      Owned print(PyTuple_Pack(3, text.get(), shape_bytes.get(), words.get()));
+      PyList_SET_ITEM(prints.get(), static_cast<Py_ssize_t>(i), print.release());
+    }
+    return prints;
+  }
+
+ private:
+  Text cut(Span span) const { return cut(file_.masked, span); }
+
+  static Text cut(Text text, Span span) {
+    if (span.end <= span.start) return {};
+    return text.substr(static_cast<size_t>(span.start), static_cast<size_t>(span.end - span.start));
+  }
+
+  std::string value(Span literal) const {
+    std::string text(cut(file_.text, literal));
+    return file_.has_return ? with_line_ends(std::move(text)) : text;
+  }
+
+  template <typename Take>
+  static void each_in(const std::vector<Span> &spans, Span where, Take take) {
+    auto at = std::lower_bound(spans.begin(), spans.end(), where.start,
+                               [](const Span &span, Py_ssize_t start) { return span.start < start; });
+    for (; at != spans.end() && at->start < where.end; ++at) take(*at);
+  }
+
+  // The code of a unit, a PLACEHOLDER for each literal and each nested unit that is shown by its signature.
+  Text body_of(const Unit &unit, std::vector<std::string> &values) {
+    std::string joined;
+    for (size_t i = 0; i < unit.code.size(); ++i) {
+      each_in(file_.literals, unit.code[i], [&](Span literal) { values.push_back(value(literal)); });
+      if (unit.code.size() == 1) return cut(unit.code[0]);
+      joined += cut(unit.code[i]);
+      if (i < unit.nested.size()) {
+        const auto end = static_cast<size_t>(unit.code[i + 1].start);  // of the nested unit
+        joined += kPlaceholder;
+        if (!file_.is_layout && (end >= file_.masked.size() || file_.masked[end] != ';')) joined += ';';
+        values.push_back(unit.nested[i]);
+      }
+    }
+    return made_.emplace_back(std::move(joined));
+  }
+
+  // Names are numbered by first appearance, literals abstracted to their kind.
+  std::string shape_of(const Tokens &header, const Tokens &body, size_t unit) {
+    std::string shape;
+    size_t n_names = 0;
+    for (const Tokens *tokens : {&header, &body}) {
+      for (const Text token : *tokens) {
+        if (!shape.empty()) shape += ' ';
+        Vocabulary::Entry &entry = vocabulary_.at(token);
+        if (!entry.symbol.empty()) {
+          shape += entry.symbol;
+          continue;
+        }
+        if (entry.unit != unit) {
+          entry.unit = unit;
+          entry.number = n_names++;
+        }
+        shape += '$';
+        shape += std::to_string(entry.number);
+      }
+    }
+    return shape;
+  }
+
+  // Words of identifiers, then of literals and comments.
+  Owned words_of(const Unit &unit, const Tokens &header, const Tokens &body) {
+    Words words(file_.foreign, 4 * kMaxText);  // of up to four bytes a character
+    size_t left = kMaxText;
+    for (const Tokens *tokens : {&header, &body}) {
+      for (const Text token : *tokens) {
+        if (left-- == 0 || words.is_full()) break;
+        Vocabulary::Entry &entry = vocabulary_.at(token);
+        if (!entry.has_words) {
+          Words own(file_.foreign, kMaxText);
+          own.add_latin(token);
+          entry.words = own.text();
+          entry.has_words = true;
+        }
+        words.add_found(entry.words);
+      }
+    }
+    std::string prose;
+    bool has_prose = false;
+    const auto add = [&](Text piece) {
+      if (has_prose) prose += ' ';
+      prose += piece.substr(0, kMaxProse);
+      has_prose = true;
+    };
+    for (size_t i = 0; i < unit.code.size(); ++i) {
+      const Span span = {i == 0 ? unit.header.start : unit.code[i].start, unit.code[i].end};
+      each_in(file_.literals, span, [&](Span literal) { add(value(literal)); });
+      each_in(file_.comments, span, [&](Span comment) { add(cut(file_.text, comment)); });
+    }
+    if (has_prose) {
+      words.begin_prose();
+      if (prose.size() > kMaxText) prose.resize(kMaxText);
+      const Owned text = readable(std::move(prose), file_.has_return);
+      words.add_text(text.get());
+    }
+    return Owned(PyUnicode_DecodeUTF8(words.text().data(), static_cast<Py_ssize_t>(words.text().size()), nullptr));
+  }
+
+  const File &file_;
+  Vocabulary vocabulary_;
+  std::deque<std::string> made_;  // code that stands so in no source; tokens point into it
+};
+
+}  // namespace
+
+Owned read_units(const File &file, const std::vector<Unit> &units) { return Reader(file).read(units); }
+
+}  // namespace scan

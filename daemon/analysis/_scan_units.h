@@ -1,0 +1,29 @@
+// The arguments of `_scan.prints`; see _scan.pyi.
+
+#pragma once
+
+#include <algorithm>
+
+#include "_scan.h"
+
+namespace scan {
+
+constexpr size_t kMaxProse = 400;  // characters of one comment or literal that enter the word index
+
+struct Unit {
+  Span header;                      // empty where there is none
+  std::vector<Span> code;           // what is shown of it beside the header
+  std::vector<std::string> nested;  // between these: signatures
+};
+
+struct File {
+  Text text, masked;
+  std::vector<Span> literals, comments;
+  std::vector<Text> keywords;
+  PyObject *foreign;  // see Words
+  bool is_layout, has_return;
+};
+
+Owned read_units(const File &file, const std::vector<Unit> &units);
+
+}  // namespace scan
