@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from codegraphd.daemon.analysis.compiled import scan
 from codegraphd.daemon.analysis.normal import PLACEHOLDER, Source, filled, one_line
-from codegraphd.daemon.analysis.syntax import Dialect, Draft, Span
+from codegraphd.daemon.analysis.repair import Span
+from codegraphd.daemon.analysis.syntax import Dialect, Draft
 from codegraphd.daemon.analysis.words import FOREIGN
 from codegraphd.store.records import DIGEST_BYTES
 

@@ -21,7 +21,7 @@ from tree_sitter_language_pack import get_parser
 from codegraphd.daemon.analysis.dialects import dialect
 from codegraphd.daemon.analysis.flow_syntax import Syntax
 from codegraphd.daemon.analysis.flow_tables import SYNTAX
-from codegraphd.daemon.analysis.syntax import n_errors
+from codegraphd.daemon.analysis.repair import blanked, n_errors
 
 if TYPE_CHECKING:
     from tree_sitter import Parser, Tree
@@ -185,8 +185,8 @@ def _readings(syntax: Syntax, source: bytes) -> Iterator[tuple[str, bytes]]:
     for grammar in syntax.grammars:
         prepare = dialect(grammar).prepare
         yield grammar, source if prepare is None else prepare(source)
-    for reading in dialect(syntax.grammars[0]).repairs(source):
-        yield syntax.grammars[0], reading
+    for spans in dialect(syntax.grammars[0]).repairs(source):
+        yield syntax.grammars[0], blanked(source, spans)
 
 
 def _collect(tree: Tree, source: bytes, syntax: Syntax, span: tuple[int, int]) -> tuple[list[Node], bool]:

@@ -18,7 +18,8 @@ from operator import attrgetter
 
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.places import Places
-from codegraphd.daemon.analysis.syntax import Captures, Dialect, Draft, Span
+from codegraphd.daemon.analysis.repair import Span
+from codegraphd.daemon.analysis.syntax import Captures, Dialect, Draft
 from codegraphd.daemon.analysis.written_types import GENERIC, WrittenTypes
 from codegraphd.store.records import Reference
 

@@ -16,6 +16,7 @@ from codegraphd.daemon.analysis.fingerprint import Fingerprints, Info, Print
 from codegraphd.daemon.analysis.normal import PLACEHOLDER, Source, one_line
 from codegraphd.daemon.analysis.reading import Reading, line_starts
 from codegraphd.daemon.analysis.references import references_of
+from codegraphd.daemon.analysis.repair import n_errors
 from codegraphd.daemon.analysis.syntax import (
     CALLABLES,
     CONTAINERS,
@@ -25,7 +26,6 @@ from codegraphd.daemon.analysis.syntax import (
     atoms_of,
     capture,
     drafts_of,
-    n_errors,
 )
 from codegraphd.store.records import Flag, Unit, Words
 

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import tree_sitter
 
 from codegraphd.daemon.analysis.normal import Source
+from codegraphd.daemon.analysis.repair import Span, repaired
 
 MAX_UNITS = 10_000  # of one file; what has more was not written by hand
 
@@ -34,8 +35,6 @@ CONTAINERS = frozenset({"class", "struct", "enum", "interface", "trait", "impl",
 CALLABLES = frozenset({"function", "method", "constructor", "property"})
 
 _BLANKS = re.compile(r"\s+", re.ASCII)
-
-Span = tuple[int, int]
 
 
 class Import(NamedTuple):
@@ -133,7 +132,8 @@ class Dialect:
     tidy: Callable[[str], str] = lambda signature: signature  # the language's own way to space a signature
     package: Callable[[str], str] = lambda _masked: ""  # what the file declares as its package
     silence: Callable[[bytes], bytes] = lambda raw: raw  # what decides nothing made comments, of equal length
-    repairs: Callable[[bytes], Iterable[bytes]] = lambda _raw: ()  # other readings, of equal length, of what has errors
+    repairs: Callable[[bytes], Iterable[Sequence[Span]]] = lambda _raw: ()  # what has errors may be read without these
+    shelves: frozenset[str] = frozenset()  # node types in which definitions stand side by side; see `repair`
 
 
 def node_text(node: tree_sitter.Node) -> str:
@@ -171,16 +171,7 @@ def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
         raw = dialect.prepare(raw)
     parser = tree_sitter.Parser(language(dialect.grammar))
     tree = parser.parse(raw)
-    fewest = before = n_errors(tree.root_node)
-    if fewest:
-        for reading in dialect.repairs(raw):
-            other = parser.parse(reading)
-            errors = n_errors(other.root_node)
-            if errors < fewest:
-                text = reading if fewest == before else text  # of two repairs the first one leaves more in
-                tree, fewest = other, errors
-            if not fewest:
-                break
+    tree, shown = repaired(parser, tree, raw, dialect.repairs(raw), dialect.shelves)
     cursor = tree_sitter.QueryCursor(query(dialect.grammar, dialect.queries))
     captures = Captures()
     # Not `captures()`: that keeps captures in order, holds them back while an earlier pattern is undecided, and looks
@@ -191,24 +182,8 @@ def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
                 captures[name] = nodes
             else:
                 known += nodes
-    captures.text = text
+    captures.text = text if shown is raw else shown
     return tree, captures
-
-
-def n_errors(root: tree_sitter.Node) -> int:
-    """Syntax errors in the tree: nodes that are errors or missing. Those within an error count too: one around the
-    whole file is a worse reading than five small ones."""
-    if not root.has_error:
-        return 0
-    count = 0
-    stack = [root]
-    while stack and count < 1_000:
-        node = stack.pop()
-        if node.is_error or node.is_missing:
-            count += 1
-        if node.has_error:
-            stack.extend(node.children)
-    return max(count, 1)
 
 
 def atoms_of(captures: Captures) -> list[tuple[int, int, int]]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import tree_sitter
 
-from codegraphd.daemon.analysis.dialects.cpp_conditionals import without_conditionals
+from codegraphd.daemon.analysis.dialects.cpp_conditionals import conditionals_of
 from codegraphd.daemon.analysis.dialects.cpp_macros import without_macros
 from codegraphd.daemon.analysis.flags import ABSTRACT, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
@@ -332,7 +332,8 @@ def _dialect(grammar: str, queries: tuple[str, ...], keywords: frozenset[str]) -
         imports=_imports,
         typed=_typed,
         prepare=without_macros,
-        repairs=without_conditionals,
+        repairs=conditionals_of,
+        shelves=_TOP,
         tidy=_tidy,
     )
 

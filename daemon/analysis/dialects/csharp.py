@@ -10,6 +10,7 @@ import tree_sitter
 from codegraphd.daemon.analysis.flags import ABSTRACT, ASYNC, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
+from codegraphd.daemon.analysis.repair import Span
 from codegraphd.daemon.analysis.syntax import CALLABLES, Dialect, Draft, Import, node_text
 from codegraphd.daemon.analysis.written_types import GENERIC
 
@@ -52,33 +53,7 @@ _DIRECTIVE = re.compile(
     re.MULTILINE,
 )
 _SILENT = re.compile(rb"^[ \t]*#[ \t]*(?:region|endregion|nullable|pragma|warning|error|line)\b[^\r\n]*", re.MULTILINE)
-_NOT_LINE_END = re.compile(rb"[^\r\n]")
 _INTERFACE = re.compile(r"I[A-Z]")
-
-
-def without_directives(raw: bytes, *, first_only: bool = False) -> bytes:
-    """`raw` with the lines of `#if` and its like blanked; with `first_only`, all branches but the first ones too.
-
-    The grammar takes a conditional only where a whole member or statement could stand. People put it anywhere: around
-    a base class, an `else if`, half of an expression.
-    """
-    pieces: list[bytes] = []
-    position = 0
-    passing: list[bool] = []  # for each `#if` around: in a branch that is not the first
-    for match in _DIRECTIVE.finditer(raw):
-        piece = raw[position : match.start()]
-        pieces.append(_NOT_LINE_END.sub(b" ", piece) if first_only and any(passing) else piece)
-        pieces.append(b" " * (match.end() - match.start()))
-        position = match.end()
-        word = match[1]
-        if word == b"if":
-            passing.append(False)
-        elif passing and word in {b"elif", b"else"}:
-            passing[-1] = True
-        elif passing and word == b"endif":
-            passing.pop()
-    pieces.append(raw[position:])
-    return b"".join(pieces)
 
 
 def _silenced(raw: bytes) -> bytes:
@@ -93,10 +68,31 @@ def _silenced(raw: bytes) -> bytes:
     return _SILENT.sub(comment, raw) if b"#" in raw else raw
 
 
-def _repairs(raw: bytes) -> Iterator[bytes]:
-    if _DIRECTIVE.search(raw) is not None:
-        yield without_directives(raw)
-        yield without_directives(raw, first_only=True)
+def _repairs(raw: bytes) -> Iterator[list[Span]]:
+    """The lines of `#if` and its like; then all branches but the first ones too.
+
+    The grammar takes a conditional only where a whole member or statement could stand. People put it anywhere: around
+    a base class, an `else if`, half of an expression.
+    """
+    directives = list(_DIRECTIVE.finditer(raw))
+    if not directives:
+        return
+    spans = [match.span() for match in directives]
+    yield list(spans)
+    position = 0
+    passing: list[bool] = []  # for each `#if` around: in a branch that is not the first
+    for match in directives:
+        if any(passing):
+            spans.append((position, match.start()))
+        position = match.end()
+        word = match[1]
+        if word == b"if":
+            passing.append(False)
+        elif passing and word in {b"elif", b"else"}:
+            passing[-1] = True
+        elif passing and word == b"endif":
+            passing.pop()
+    yield spans
 
 
 def base_kind(name: str) -> str:
