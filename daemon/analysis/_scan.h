@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace scan {
@@ -34,6 +35,10 @@ class Owned {
   Owned(const Owned &) = delete;
   Owned &operator=(const Owned &) = delete;
   Owned(Owned &&other) noexcept : object_(other.object_) { other.object_ = nullptr; }
+  Owned &operator=(Owned &&other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
   PyObject *get() const { return object_; }
   PyObject *release() {
     PyObject *object = object_;

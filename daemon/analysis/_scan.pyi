@@ -4,7 +4,12 @@ All code is Latin-1 (see normal.py), spans are half-open; what reaches outside o
 gives the words of a token that is not all ASCII.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any as _Any
+
+from tree_sitter import Node as _Node
+
+from codegraphd.store.records import Reference as _Reference
 
 _Span = tuple[int, int]
 
@@ -43,6 +48,33 @@ def prints(
 
     A unit is the span of its header, the spans of its other code, and what stands between these: signatures of nested
     units, or nothing at all.
+    """
+
+def captures(
+    matches: Sequence[tuple[int, dict[str, list[_Node]]]],
+) -> tuple[dict[str, list[_Node]], dict[str, list[_Span]]]:
+    """What `QueryCursor.matches` gives by the names of the captures: the nodes of those that begin with "unit.", the
+    spans of all others. A capture "end" says where the other one of its match shall end."""
+
+def references(
+    text: str,
+    masked: str,
+    kinds: Sequence[tuple[str, Sequence[_Span], dict[str, _Any], dict[str, _Any] | None]],
+    units: Sequence[tuple[int, int, str, bool]],
+    definitions: Sequence[_Span],
+    line_starts: Sequence[int],
+    reference: type[_Reference],
+    typed_names: set[str],
+    receiver: Callable[[int, str], str],
+    others: Callable[[int, int, int, str, bool], Sequence[tuple[_Any, str]]],
+    reads_types: bool,
+    /,
+) -> tuple[list[_Reference], list[tuple[int, str]]]:
+    """The references of a file, made as `reference`s in order, and what units inherit from: (unit, dotted name).
+
+    Of a kind: its spans, and what names say with and without type arguments (None: the language has no such
+    difference); of two kinds for one span the later one counts. Of a unit: its span, its name, and whether it is a part
+    of the one around it. `others` is asked for spans that are no plain names.
     """
 
 def words(text: str, foreign: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "_scan.h"
+#include "_scan_references.h"
 #include "_scan_units.h"
 
 namespace scan {
@@ -211,6 +212,45 @@ Owned prints(PyObject *const *arguments) {
   return read_units(file, units);
 }
 
+Owned references(PyObject *const *arguments) {
+  Arguments given{};
+  given.text = latin(arguments[0], "the text");
+  given.masked = latin(arguments[1], "the masked text");
+  if (given.text.size() != given.masked.size()) bad("the text and the masked text must be of one length");
+  const auto limit = static_cast<Py_ssize_t>(given.text.size());
+  std::vector<Owned> kept;  // what the calls into Python could free
+  const Owned kinds = fast(arguments[2], "kinds must be a sequence");
+  for (Py_ssize_t i = 0; i < size_of(kinds); ++i) {
+    PyObject *const *of = items(item(kinds, i), 4, "a kind must be a tuple of four");
+    const Text name = latin(of[0], "a kind");
+    kept.emplace_back(Py_NewRef(item(kinds, i)));
+    if (!PyDict_Check(of[2]) || !(of[3] == Py_None || PyDict_Check(of[3]))) bad("names must be dicts");
+    Kind kind{of[0], spans_of(of[1], limit), of[2], of[3] == Py_None ? nullptr : of[3], name == "call", name == "type", name == "inner"};
+    for (const Span span : kind.spans)
+      if (span.end < span.start) bad("a span ends before it begins");
+    kind.is_call = kind.is_call || kind.is_inner;
+    given.kinds.push_back(std::move(kind));
+  }
+  const Owned units = fast(arguments[3], "units must be a sequence");
+  for (Py_ssize_t i = 0; i < size_of(units); ++i) {
+    PyObject *const *of = items(item(units, i), 4, "a unit must be a tuple of four");
+    given.units.push_back({checked(integer(of[0]), integer(of[1]), limit), std::string(latin(of[2], "a name")), of[3] == Py_True});
+  }
+  given.definitions = spans_of(arguments[4], limit);
+  const Owned lines = fast(arguments[5], "line starts must be a sequence");
+  for (Py_ssize_t i = 0; i < size_of(lines); ++i) given.line_starts.push_back(integer(item(lines, i)));
+  if (!PyType_Check(arguments[6])) bad("a class must make the references");
+  if (!PyAnySet_Check(arguments[7])) bad("typed names must be a set");
+  given.reference = arguments[6];
+  given.typed_names = arguments[7];
+  given.receiver = arguments[8];
+  given.others = arguments[9];
+  given.reads_types = arguments[10] == Py_True;
+  return find_references(given);
+}
+
+Owned captures(PyObject *const *arguments) { return sort_captures(arguments[0]); }
+
 Owned words(PyObject *const *arguments) {
   if (!PyUnicode_Check(arguments[0])) bad("the text must be a str");
   Words found(arguments[1], SIZE_MAX);
@@ -248,7 +288,7 @@ PyMethodDef method(const char *name) {
 
 PyMethodDef methods[] = {
     method<mask, 2>("mask"),       method<tokens, 1>("tokens"), method<tight, 1>("tight"), method<signatures, 2>("signatures"),
-    method<prints, 9>("prints"),   method<words, 2>("words"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
+    method<prints, 9>("prints"),   method<references, 11>("references"), method<captures, 1>("captures"), method<words, 2>("words"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
 };
 
 int fill(PyObject *module) { return PyModule_AddStringConstant(module, "identity", SCAN_IDENTITY); }

@@ -25,7 +25,7 @@ def bindings_of(
     places, imports = Places(drafts), _imports(dialect)
     bindings: list[Binding] = []
     read_to = 0
-    for start, end in sorted((node.byte_range for node in captures["import"]), key=lambda span: (span[0], -span[1])):
+    for start, end in sorted(captures.spans["import"], key=lambda span: (span[0], -span[1])):
         if end <= read_to:
             continue  # `import(…)` inside of a declaration that was read as a whole
         read_to = end

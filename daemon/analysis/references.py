@@ -4,38 +4,33 @@ A reference says what the source says: the last identifier, what stands before i
 the same file shows it. Whether it is a function of this project is for `daemon.graph.resolve` to find out.
 
 Terms. `scope` UNKNOWN: something stands before the name that is no plain dotted name (`f(x).load()`): such a name is
-never one of the file's own scope. Equal references of one unit are kept once, at their first line.
+never one of the file's own scope. Equal references of one unit are kept once, at their first line. An "inner" is a name
+before brackets in the arguments of a macro, which are mere tokens to the grammar. The loop over a file's spans is in
+the compiled module `_scan`; what is told here is what the names say.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cache
-from operator import attrgetter
+from typing import NamedTuple
 
+from codegraphd.daemon.analysis.compiled import scan
 from codegraphd.daemon.analysis.normal import Source
-from codegraphd.daemon.analysis.places import Places
-from codegraphd.daemon.analysis.repair import Span
 from codegraphd.daemon.analysis.syntax import Captures, Dialect, Draft
 from codegraphd.daemon.analysis.written_types import GENERIC, WrittenTypes
 from codegraphd.store.records import Reference
 
 UNKNOWN = "?"
-MAX_REFERENCES = 2_000  # of one unit; tables of data call one constructor 50,000 times
 MAX_SPAN = 200  # bytes of a name with what stands before it
 _MAX_NAMES = 40_000  # remembered by a process for each language, about 8 MB
-
-_byte_range = attrgetter("byte_range")
 
 _NAME = re.compile(r"[#~]?[A-Za-z_$\x80-\xff][\w$\x80-\xff]*", re.ASCII)
 _DOTTED = re.compile(rf"{_NAME.pattern}(?:\.{_NAME.pattern})*", re.ASCII)
 _SEPARATOR = re.compile(r"\s*(?:\?\.|!\.|\.|->|::)\s*(?:template\s+)?", re.ASCII)
 _TAIL = re.compile(r"([A-Za-z_$~\x80-\xff#][\w$\x80-\xff]*)\s*$", re.ASCII)
 _ARGUMENTS = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
-_PATH_END = re.compile(r"(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*(?:::|\.))+$", re.ASCII)
 _CLASS_NAME = re.compile(r"_*[A-Z]\w*[a-z]|_*[A-Z]$")
 _INDEX = re.compile(r"\[[^\[\]]*\]$|(?:::\s*)?<[^()]*>")  # type arguments of a call: `f[int]`, `f::<T>`, `f<T>`
 _CONDITIONAL = re.compile(r"(?<![\w.)\]?!@>\x80-\xff])([A-Za-z_@\x80-\xff][\w.\x80-\xff]*)\s*\?\s*\Z", re.ASCII)
@@ -60,8 +55,7 @@ def plain(text: str) -> str:
     return text if all(_NAME.fullmatch(part) for part in parts) else ""
 
 
-@dataclass(slots=True, eq=False)
-class _Said:
+class _Said(NamedTuple):
     """What a name says, in whatever unit it stands. There is one of each (kind, name, scope, mark), see below."""
 
     kind: str
@@ -146,113 +140,33 @@ def references_of(
 ) -> list[Reference]:
     """Every reference of the file in order; sets `bases` of the drafts on the way."""
     types = WrittenTypes(captures, drafts, source, dialect)
-    typed_names = types.names
-    places = Places(drafts)
-    own_names = {draft.name for draft in drafts}
-    references: list[Reference] = []
-    said_in: dict[int, set[_Said]] = {}
-    said_here: set[_Said] = set()
-    counts: dict[int, int] = {}
-    kinds = _kinds(captures, source)
     vocabulary = _vocabulary(dialect)
     vocabulary.begin()
-    plain = {kind: vocabulary.of(kind) for kind in set(kinds.values())}
-    reads_types, text, is_ascii = dialect.types is not None, source.text, source.is_ascii
-    marked = {kind: vocabulary.of(kind, GENERIC) for kind in plain if dialect.counts_arguments and kind in _TYPES}
-    has_paths = "::" in text
-    unit, is_full, limit = -1, False, 0
-    types_end = 0
-    for (start, end), kind in _ordered(kinds, drafts):
-        if kind == "type":
-            if reads_types:
-                if start < types_end:  # inside of an annotation that was read as a whole
-                    continue
-                types_end = end
-            if has_paths and text.startswith("::", start - 2):
-                continue  # the end of a qualified name, which is a reference as a whole
-        if start >= limit:
-            unit, limit = places.of(start), places.limit
-            said_here = said_in.setdefault(unit, set())
-            is_full = counts.get(unit, 0) >= MAX_REFERENCES
-        if is_full:
-            continue
-        piece = text[start if end - start <= MAX_SPAN else end - MAX_SPAN : end]
-        mark = GENERIC if kind in marked and ("<" in piece or text.startswith("<", end)) else ""
-        said = (marked if mark else plain)[kind][piece]
-        if said in said_here:
-            continue
-        if said is not None:
-            all_said: Iterable[tuple[_Said, str]] = ((said, ""),)
-        else:
-            owner = types.owners[unit].rpartition(".")[2]
-            all_said = _all_said(source, start, end, kind, mark, dialect, owner)
-        for one, shown in all_said:
-            if one in said_here or one is _NOTHING:
-                continue
-            said_here.add(one)
-            if one.base and unit >= 0 and one.base not in drafts[unit].bases:
-                drafts[unit].bases.append(one.base)
-            if one.builtin and one.builtin not in own_names:
-                continue
-            name, scope = one.name, one.scope
-            if one.own and unit >= 0 and drafts[unit].name == name:
-                continue
-            receiver = one.mark or shown or (types.receiver(unit, scope) if scope and one.first in typed_names else "")
-            counts[unit] = count = counts.get(unit, 0) + 1
-            is_full = count >= MAX_REFERENCES
-            if not is_ascii:
-                name, scope, receiver = source.readable(name), source.readable(scope), source.readable(receiver)
-            references.append(Reference(unit, one.kind, name, scope, receiver, bisect_right(line_starts, start)))
+    names = [name for name in captures.spans if name.startswith("ref.")]
+    # Of two kinds for one span the special one, which comes last, wins over call and type.
+    names.sort(key=lambda name: (name in {"ref.call", "ref.type"}, name), reverse=True)
+    kinds = []
+    for name in names:
+        kind = name[4:]
+        of = "call" if kind == "inner" else kind
+        marked = vocabulary.of(of, GENERIC) if dialect.counts_arguments and of in _TYPES else None
+        kinds.append((kind, captures.spans[name], vocabulary.of(of), marked))
+
+    def others(unit: int, start: int, end: int, kind: str, is_generic: bool) -> list[tuple[_Said, str]]:
+        owner = types.owners[unit].rpartition(".")[2]
+        mark = GENERIC if is_generic else ""
+        return list(_all_said(source, start, end, "call" if kind == "inner" else kind, mark, dialect, owner))
+
+    references, bases = scan.references(
+        source.text, source.masked, kinds,
+        [(draft.start, draft.end, draft.name, draft.kind == "part") for draft in drafts],
+        [draft.node.byte_range for draft in drafts],
+        line_starts, Reference, types.names, types.receiver, others, dialect.types is not None,
+    )  # fmt: skip
+    for unit, base in bases:
+        if base not in drafts[unit].bases:
+            drafts[unit].bases.append(base)
     return references
-
-
-def _kinds(captures: Captures, source: Source) -> dict[Span, str]:
-    """The spans of references and their kinds; of two kinds for one span the special one wins over call and type.
-
-    An "inner" is a name before brackets in the arguments of a macro, which are mere tokens to the grammar. An "invoke"
-    is a call that names its function in a field of its own; the span of the callee ends there.
-    """
-    kinds: dict[Span, str] = {}
-    references = [name for name in captures if name.startswith("ref.")]
-    references.sort(key=lambda name: (name in {"ref.call", "ref.type"}, name), reverse=True)  # who comes last wins
-    for capture_name in references:
-        kind, nodes = capture_name[4:], captures[capture_name]
-        if kind == "invoke":
-            names = [(node.start_byte, node.child_by_field_name("name")) for node in nodes]
-            kinds.update({(start, name.end_byte): "call" for start, name in names if name is not None})
-        elif kind == "inner":
-            masked = source.masked
-            for start, end in map(_byte_range, nodes):
-                if masked.startswith("(", end):
-                    kinds[start - _path_before(masked, start), end] = "call"
-        else:
-            kinds.update(dict.fromkeys(map(_byte_range, nodes), kind))
-    return kinds
-
-
-def _ordered(kinds: Mapping[Span, str], drafts: Sequence[Draft]) -> list[tuple[Span, str]]:
-    """The spans in order, less what is no reference of its own.
-
-    A type's name that ends a longer name (the `C` of `a.b.C`) is part of that; a definition is no reference.
-    """
-    ordered = [(span, kinds[span]) for span in sorted(kinds)]
-    # End -> the smallest start of a name that ends there: the later entry wins.
-    longest = {span[1]: span[0] for span, kind in reversed(ordered) if kind != "call"}
-    definitions = {draft.node.byte_range for draft in drafts} & kinds.keys()
-    return [
-        (span, kind)
-        for span, kind in ordered
-        if (kind != "type" or longest[span[1]] == span[0]) and (not definitions or span not in definitions)
-    ]
-
-
-def _path_before(masked: str, start: int) -> int:
-    """The length of the path that stands directly before a name: 3 for the `c` of `a::c`."""
-    if masked[start - 1] not in ":.":
-        return 0
-    window = masked[max(0, start - MAX_SPAN) : start]
-    found = _PATH_END.search(window)
-    return 0 if found is None else len(found[0])
 
 
 def _all_said(

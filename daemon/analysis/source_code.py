@@ -74,8 +74,7 @@ def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
 def _export(drafts: Sequence[Draft], captures: Captures, source: Source, dialect: Dialect) -> None:
     """Flag what an export statement elsewhere in the file makes visible."""
     names: set[str] = set()
-    for node in captures["export"]:
-        start, end = node.byte_range
+    for start, end in captures.spans["export"]:
         names.update(dialect.exports(source.text[start:end]))
     if names:
         for draft in drafts:
@@ -88,7 +87,7 @@ def _with_file_unit(drafts: list[Draft], captures: Captures, source: Source, roo
     pieces: list[str] = []
     position = 0
     taken = [(draft.start, draft.end) for draft in drafts if draft.parent < 0]
-    taken += [node.byte_range for node in captures["import"]]
+    taken += captures.spans["import"]
     for start, end in sorted(taken):
         if start > position:
             pieces.append(source.masked[position:start])
@@ -97,7 +96,7 @@ def _with_file_unit(drafts: list[Draft], captures: Captures, source: Source, roo
     code = " ".join(" ".join(pieces).split()[:TOP_LEVEL_TOKENS])
     if len(scan.tokens(code)) < TOP_LEVEL_TOKENS:
         return drafts
-    docs_of_file = [node.byte_range for node in captures["doc"]]
+    docs_of_file = captures.spans["doc"]
     owned = {span for draft in drafts for span in draft.docs}
     file = Draft(kind="file", name=FILE, node=root, start=0, end=len(source.raw), qualname=FILE, is_bodiless=True)
     file.docs = [span for span in docs_of_file if span not in owned][:1]

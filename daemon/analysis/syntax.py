@@ -9,8 +9,9 @@ nodes would cost ten times the parse.) The vocabulary of captures, the same for 
     comment, string, decorator
     import         a statement that brings names in
     ref.KIND       a name that refers to something: call, inherit, implement, type, decorate, instantiate; also
-                   invoke (a call whose node names the function in a field), element (JSX), base (the dialect
-                   tells whether it is inherited or implemented)
+                   inner (a name in the arguments of a macro), element (JSX), base (the dialect tells whether it is
+                   inherited or implemented)
+    end            where the other capture of its pattern shall end
     typed          a place that shows the type of a variable or field
     export         a statement that makes names visible which are defined elsewhere in the file (JavaScript)
 """
@@ -18,7 +19,7 @@ nodes would cost ten times the parse.) The vocabulary of captures, the same for 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -26,6 +27,7 @@ from typing import NamedTuple
 
 import tree_sitter
 
+from codegraphd.daemon.analysis.compiled import scan
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.repair import Span, repaired
 
@@ -156,13 +158,17 @@ def query(grammar: str, names: tuple[str, ...]) -> tree_sitter.Query:
     return tree_sitter.Query(language(grammar), text)
 
 
-class Captures(dict[str, list[tree_sitter.Node]]):
-    """Capture name -> nodes; an absent name has none. `text` is the source, or its first repair that helped."""
-
-    text: bytes = b""
-
-    def __missing__(self, name: str) -> list[tree_sitter.Node]:
+class _Spans(dict[str, list[Span]]):
+    def __missing__(self, name: str) -> list[Span]:
         return []
+
+
+class Captures(NamedTuple):
+    """What the query found, by the names of its captures."""
+
+    units: dict[str, list[tree_sitter.Node]]  # of those that begin with "unit."
+    spans: Mapping[str, list[Span]]  # of all others; an absent name has none
+    text: bytes  # the source, or its first repair that helped
 
 
 def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
@@ -173,25 +179,16 @@ def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
     tree = parser.parse(raw)
     tree, shown = repaired(parser, tree, raw, dialect.repairs(raw), dialect.shelves)
     cursor = tree_sitter.QueryCursor(query(dialect.grammar, dialect.queries))
-    captures = Captures()
     # Not `captures()`: that keeps captures in order, holds them back while an earlier pattern is undecided, and looks
     # through all it holds for each one: 80 s for one object of 15,000 properties.
-    for _, match in cursor.matches(tree.root_node):
-        for name, nodes in match.items():
-            if (known := captures.get(name)) is None:
-                captures[name] = nodes
-            else:
-                known += nodes
-    captures.text = text if shown is raw else shown
-    return tree, captures
+    units, spans = scan.captures(cursor.matches(tree.root_node))
+    return tree, Captures(units, _Spans(spans), text if shown is raw else shown)
 
 
 def atoms_of(captures: Captures) -> list[tuple[int, int, int]]:
     """Comments, doc strings and literals for `Source`."""
-    atoms = [(*node.byte_range, 2) for node in captures["string"]]
-    atoms += [(*node.byte_range, 1) for node in captures["comment"]]
-    atoms += [(*node.byte_range, 0) for node in captures["doc"]]
-    return atoms
+    spans = captures.spans
+    return [(*span, of) for of, name in enumerate(("doc", "comment", "string")) for span in spans[name]]
 
 
 def drafts_of(captures: Captures, source: Source, dialect: Dialect) -> list[Draft]:
@@ -225,16 +222,14 @@ def drafts_of(captures: Captures, source: Source, dialect: Dialect) -> list[Draf
         draft.flags |= dialect.flags(draft, source, parent)
         prefix = ".".join(filter(None, (parent.qualname if parent else "", draft.scope)))
         draft.qualname = f"{prefix}.{draft.name}" if prefix else draft.name
-    _attach_docstrings(kept, captures["doc"])
+    _attach_docstrings(kept, captures.spans["doc"])
     return kept
 
 
 def _found(captures: Captures, dialect: Dialect) -> list[Draft]:
     drafts: dict[Span, Draft] = {}
     wraps = dialect.wrappers | dialect.groups
-    for capture_name, nodes in captures.items():
-        if not capture_name.startswith("unit."):
-            continue
+    for capture_name, nodes in captures.units.items():
         kind = capture_name[5:]
         for node in nodes:
             span = node.byte_range
@@ -271,7 +266,7 @@ class _Attachments:
     def __init__(self, captures: Captures, source: Source, dialect: Dialect) -> None:
         self._source = source
         self._is_doc = dialect.is_doc
-        spans = sorted(node.byte_range for node in captures["decorator"])
+        spans = sorted(captures.spans["decorator"])
         self._by_start = dict(spans)
         self._by_end = {end: start for start, end in spans}
 
@@ -340,12 +335,11 @@ def _skip_back(masked: str, position: int) -> int:
     return 0
 
 
-def _attach_docstrings(drafts: list[Draft], nodes: list[tree_sitter.Node]) -> None:
+def _attach_docstrings(drafts: list[Draft], spans: Iterable[Span]) -> None:
     """Give each documentation string to the innermost unit around it."""
-    spans = sorted(node.byte_range for node in nodes)
     stack: list[Draft] = []
     index = 0
-    for span in spans:
+    for span in sorted(spans):
         while index < len(drafts) and drafts[index].start <= span[0]:
             stack.append(drafts[index])
             index += 1

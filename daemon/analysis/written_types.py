@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
-from operator import attrgetter
 
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.places import Owners, Places
@@ -12,8 +11,6 @@ from codegraphd.daemon.analysis.syntax import CALLABLES, CONTAINERS, Captures, D
 
 GENERIC = "<>"  # ends a type as written that has arguments, where a language has `Box` beside `Box<T>`
 MAX_SPAN = 200  # bytes of a place that shows a type
-
-_byte_range = attrgetter("byte_range")
 
 
 @cache
@@ -40,7 +37,7 @@ class WrittenTypes:
         aliases: list[tuple[int, str, str]] = []
         typed, text = _typed(dialect), source.text
         innermost = -1
-        for start, end in sorted(map(_byte_range, captures["typed"])):
+        for start, end in sorted(captures.spans["typed"]):
             if start >= places.limit:
                 innermost = places.of(start)
                 if innermost >= 0 and drafts[innermost].kind == "constant":

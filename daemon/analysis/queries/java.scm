@@ -19,7 +19,7 @@
 
 (import_declaration) @import
 
-(method_invocation) @ref.invoke
+(method_invocation name: (_) @end) @ref.call
 (method_reference (_) (_) .) @ref.call
 (method_reference . [(identifier) (field_access)] @ref.instantiate "new")
 (method_reference . (generic_type . (type_identifier) @ref.instantiate) "new")

@@ -1,0 +1,239 @@
+// Finds the references of a file: see references.py for what they are.
+
+#include "_scan_references.h"
+
+#include <algorithm>
+#include <array>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace scan {
+
+namespace {
+
+struct Place {
+  Span span;
+  const Kind *kind;
+};
+
+bool is_path_start(char c) { return is(c, kIdentifierStart) && c != '$'; }
+bool is_path_part(char c) { return is(c, kWord) || is_foreign(c); }
+
+// The length of the path that stands directly before a name: 3 for the `c` of `a::c`.
+Py_ssize_t path_before(Text masked, Py_ssize_t start) {
+  const Py_ssize_t limit = start > kMaxSpan ? start - kMaxSpan : 0;
+  Py_ssize_t begin = start;
+  for (;;) {
+    Py_ssize_t at = begin;
+    if (at > limit && masked[static_cast<size_t>(at - 1)] == '.') {
+      at -= 1;
+    } else if (at - 1 > limit && masked.substr(static_cast<size_t>(at - 2), 2) == "::") {
+      at -= 2;
+    } else {
+      break;
+    }
+    const Py_ssize_t end = at;
+    while (at > limit && is_path_part(masked[static_cast<size_t>(at - 1)])) --at;
+    Py_ssize_t first = at;  // a number before a name is none of it
+    while (first < end && !is_path_start(masked[static_cast<size_t>(first)])) ++first;
+    if (first == end) break;
+    begin = first;
+    if (first != at) break;
+  }
+  return start - begin;
+}
+
+// The innermost unit around each of a series of ascending positions.
+class Places {
+ public:
+  explicit Places(const std::vector<Named> &units) : units_(units) {}
+
+  Py_ssize_t of(Py_ssize_t position) {
+    while (next_ < units_.size() && units_[next_].span.start <= position) {
+      if (!units_[next_].is_part) stack_.push_back(next_);  // what stands in a part belongs to the unit that was cut
+      ++next_;
+    }
+    while (!stack_.empty() && units_[stack_.back()].span.end <= position) stack_.pop_back();
+    return stack_.empty() ? -1 : static_cast<Py_ssize_t>(stack_.back());
+  }
+
+ private:
+  const std::vector<Named> &units_;
+  size_t next_ = 0;
+  std::vector<size_t> stack_;
+};
+
+class Finder {
+ public:
+  explicit Finder(const Arguments &arguments) : given_(arguments), places_(arguments.units), counts_(arguments.units.size() + 1) {
+    const char *const names[] = {"source", "kind", "name", "scope", "receiver", "line"};
+    for (const char *name : names) fields_.emplace_back(PyObject_GetAttrString(given_.reference, name));
+    for (const Named &unit : given_.units) own_names_.insert(unit.name);
+  }
+
+  Owned find() {
+    const Text text = given_.text;
+    Py_ssize_t types_end = 0;
+    for (const Place &place : ordered()) {
+      const auto [start, end] = place.span;
+      const Kind &kind = *place.kind;
+      if (kind.is_type) {
+        if (given_.reads_types) {
+          if (start < types_end) continue;  // inside of an annotation that was read as a whole
+          types_end = end;
+        }
+        // The end of a qualified name, which is a reference as a whole.
+        if (start >= 2 && text.substr(static_cast<size_t>(start - 2), 2) == "::") continue;
+      }
+      unit_ = places_.of(start);
+      Py_ssize_t &count = counts_[static_cast<size_t>(unit_ + 1)];
+      if (count >= kMaxReferences) continue;
+      const Text piece = text.substr(static_cast<size_t>(end - start <= kMaxSpan ? start : end - kMaxSpan),
+                                     static_cast<size_t>(std::min(end - start, kMaxSpan)));
+      const bool is_generic = kind.marked != nullptr && (piece.find('<') != Text::npos || at(text, end) == '<');
+      while (line_ < given_.line_starts.size() && given_.line_starts[line_] <= start) ++line_;
+      PyObject *said = look_up(is_generic ? kind.marked : kind.plain, piece);
+      if (said != Py_None) {
+        take(said, nullptr, count);
+        continue;
+      }
+      const Owned found(PyObject_CallFunction(given_.others, "nnnOO", unit_, start, end, kind.name,
+                                              is_generic ? Py_True : Py_False));
+      const Owned all = fast(found.get(), "what a span says must be a sequence");
+      for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(all.get()); ++i) {
+        const Owned pair(Py_NewRef(PySequence_Fast_GET_ITEM(all.get(), i)));
+        if (!PyTuple_Check(pair.get()) || PyTuple_GET_SIZE(pair.get()) != 2) bad("what a span says must be pairs");
+        take(PyTuple_GET_ITEM(pair.get(), 0), PyTuple_GET_ITEM(pair.get(), 1), count);
+      }
+    }
+    return Owned(PyTuple_Pack(2, references_.get(), bases_.get()));
+  }
+
+ private:
+  static char at(Text text, Py_ssize_t position) {
+    return position < static_cast<Py_ssize_t>(text.size()) ? text[static_cast<size_t>(position)] : '\0';
+  }
+
+  // The spans in order, less what is no reference of its own: a type's name that ends a longer name (the `C` of
+  // `a.b.C`) is part of that; a definition is no reference.
+  std::vector<Place> ordered() const {
+    std::vector<Place> all;
+    for (const Kind &kind : given_.kinds) {
+      for (Span span : kind.spans) {
+        if (kind.is_inner) {
+          if (at(given_.masked, span.end) != '(') continue;
+          span.start -= path_before(given_.masked, span.start);
+        }
+        all.push_back({span, &kind});
+      }
+    }
+    std::stable_sort(all.begin(), all.end(), [](const Place &a, const Place &b) {
+      return a.span.start != b.span.start ? a.span.start < b.span.start : a.span.end < b.span.end;
+    });
+    std::vector<Place> found;  // of two kinds for one span, the one that was named last
+    for (const Place &place : all) {
+      if (!found.empty() && found.back().span.start == place.span.start && found.back().span.end == place.span.end)
+        found.pop_back();
+      found.push_back(place);
+    }
+    std::unordered_map<Py_ssize_t, Py_ssize_t> longest;  // end -> the smallest start of a name that ends there
+    for (const Place &place : found)
+      if (!place.kind->is_call) longest.emplace(place.span.end, place.span.start);
+    std::vector<Span> definitions = given_.definitions;
+    const auto before = [](const Span &a, const Span &b) { return a.start != b.start ? a.start < b.start : a.end < b.end; };
+    std::sort(definitions.begin(), definitions.end(), before);
+    const auto is_dropped = [&](const Place &place) {
+      return (place.kind->is_type && longest.at(place.span.end) != place.span.start) ||
+             std::binary_search(definitions.begin(), definitions.end(), place.span, before);
+    };
+    found.erase(std::remove_if(found.begin(), found.end(), is_dropped), found.end());
+    return found;
+  }
+
+  // What a plain name says, or None.
+  static PyObject *look_up(PyObject *names, Text piece) {
+    const Owned key = unicode(piece);
+    PyObject *found = PyDict_GetItemWithError(names, key.get());
+    if (found != nullptr) return found;
+    if (PyErr_Occurred() != nullptr) throw PythonError();
+    const Owned made(PyObject_GetItem(names, key.get()));  // its `__missing__`, which keeps it
+    found = PyDict_GetItemWithError(names, key.get());
+    if (found == nullptr) bad("a name must be kept");
+    return found;
+  }
+
+  // Take what a name says, once a unit. `shown`: the type of the receiver that the span itself shows, or null.
+  void take(PyObject *object, PyObject *shown, Py_ssize_t &count) {
+    if (!PyTuple_Check(object) || PyTuple_GET_SIZE(object) != kSaidSize) bad("what a name says must be a tuple");
+    PyObject *const *said = &PyTuple_GET_ITEM(object, 0);
+    const Text name = latin(said[kName], "a name");
+    if (name.empty()) return;
+    if (!seen_.emplace(object, unit_).second) return;
+    kept_.emplace_back(Py_NewRef(object));
+    if (unit_ >= 0 && !latin(said[kBase], "a base").empty()) {
+      const Owned pair(Py_BuildValue("(nO)", unit_, said[kBase]));
+      if (PyList_Append(bases_.get(), pair.get()) < 0) throw PythonError();
+    }
+    const Text builtin = latin(said[kBuiltin], "a name");
+    if (!builtin.empty() && own_names_.count(builtin) == 0) return;
+    if (unit_ >= 0 && !latin(said[kOwn], "a name").empty() && given_.units[static_cast<size_t>(unit_)].name == name) return;
+    const Owned receiver = receiver_of(said, shown);
+    ++count;
+    const Owned unit(PyLong_FromSsize_t(unit_)), line(PyLong_FromSize_t(line_));
+    const Owned shown_name = shown_text(said[kName]), scope = shown_text(said[kScope]);
+    const Owned shown_receiver = shown_text(receiver.get());
+    PyObject *const values[] = {unit.get(), said[kKind], shown_name.get(), scope.get(), shown_receiver.get(), line.get()};
+    auto *type = reinterpret_cast<PyTypeObject *>(given_.reference);
+    const Owned reference(type->tp_alloc(type, 0));
+    for (size_t i = 0; i < fields_.size(); ++i) {  // as its own `__init__` does
+      const auto set = Py_TYPE(fields_[i].get())->tp_descr_set;
+      if (set == nullptr) bad("a reference must have slots");
+      if (set(fields_[i].get(), reference.get(), values[i]) < 0) throw PythonError();
+    }
+    if (PyList_Append(references_.get(), reference.get()) < 0) throw PythonError();
+  }
+
+  Owned receiver_of(PyObject *const *said, PyObject *shown) const {
+    if (!latin(said[kMark], "a mark").empty()) return Owned(Py_NewRef(said[kMark]));
+    if (shown != nullptr && !latin(shown, "a type").empty()) return Owned(Py_NewRef(shown));
+    if (!latin(said[kScope], "a scope").empty()) {
+      const int is_typed = PySet_Contains(given_.typed_names, said[kFirst]);
+      if (is_typed < 0) throw PythonError();
+      if (is_typed) {
+        Owned receiver(PyObject_CallFunction(given_.receiver, "nO", unit_, said[kScope]));
+        latin(receiver.get(), "a type");
+        return receiver;
+      }
+    }
+    return unicode({});
+  }
+
+  static Owned shown_text(PyObject *text) {
+    if (PyUnicode_IS_ASCII(text)) return Owned(Py_NewRef(text));
+    return readable(std::string(latin(text, "a name")), false);
+  }
+
+  struct Hash {
+    size_t operator()(const std::pair<PyObject *, Py_ssize_t> &of) const {
+      return (reinterpret_cast<uintptr_t>(of.first) >> 4) * 31 + static_cast<size_t>(of.second) * 0x9e3779b97f4a7c15u;
+    }
+  };
+
+  const Arguments &given_;
+  Places places_;
+  std::vector<Py_ssize_t> counts_;
+  std::vector<Owned> fields_;
+  std::unordered_set<Text> own_names_;
+  std::unordered_set<std::pair<PyObject *, Py_ssize_t>, Hash> seen_;
+  std::vector<Owned> kept_;  // so that an address stays that of one object
+  Owned references_{PyList_New(0)};
+  Owned bases_{PyList_New(0)};
+  Py_ssize_t unit_ = -1;
+  size_t line_ = 0;
+};
+
+}  // namespace
+
+Owned find_references(const Arguments &arguments) { return Finder(arguments).find(); }
+
+}  // namespace scan
