@@ -121,4 +121,12 @@ class Words {  // joined by blanks
 
 std::string stem(Text word);
 
+// --- _scan_macros.cpp
+
+struct MacroStarts {
+  std::vector<size_t> classes, leading, inner, tails, locks;
+};
+
+MacroStarts macro_starts(Text raw);
+
 }  // namespace scan

@@ -77,6 +77,18 @@ def references(
     of the one around it. `others` is asked for spans that are no plain names.
     """
 
+def macros(raw: bytes) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+    """Where a match of a pattern of `dialects.cpp_macros` may begin, in ascending order.
+
+    At a keyword before a macro; in a line that begins with a macro, or with `extern` and its like before one; in any
+    other line that begins with a name and has a macro; in a line in which a bracket closes before a macro and a `;` or
+    a `{` follows it, or in the line before if the macro begins its own; at the blanks before a macro of the thread
+    safety analysis.
+    """
+
+def line_starts(raw: bytes) -> list[int]:
+    """The byte offset at which each line begins; bisect_right(starts, offset) is the line's number from 1."""
+
 def words(text: str, foreign: Mapping[str, str]) -> str:
     """The words of a text, joined by blanks."""
 

@@ -110,6 +110,13 @@ Owned list_of(const std::vector<Span> &spans) {
   return list;
 }
 
+Owned list_of(const std::vector<size_t> &numbers) {
+  Owned list(PyList_New(static_cast<Py_ssize_t>(numbers.size())));
+  for (size_t i = 0; i < numbers.size(); ++i)
+    PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), Owned(PyLong_FromSize_t(numbers[i])).release());
+  return list;
+}
+
 Owned mask(PyObject *const *arguments) {
   const Text text = latin(arguments[0], "the text");
   const auto limit = static_cast<Py_ssize_t>(text.size());
@@ -251,6 +258,23 @@ Owned references(PyObject *const *arguments) {
 
 Owned captures(PyObject *const *arguments) { return sort_captures(arguments[0]); }
 
+Owned macros(PyObject *const *arguments) {
+  if (!PyBytes_Check(arguments[0])) bad("the source must be bytes");
+  const Text raw(PyBytes_AS_STRING(arguments[0]), static_cast<size_t>(PyBytes_GET_SIZE(arguments[0])));
+  const MacroStarts found = macro_starts(raw);
+  const Owned classes = list_of(found.classes), leading = list_of(found.leading), inner = list_of(found.inner);
+  const Owned tails = list_of(found.tails), locks = list_of(found.locks);
+  return Owned(PyTuple_Pack(5, classes.get(), leading.get(), inner.get(), tails.get(), locks.get()));
+}
+
+Owned line_starts(PyObject *const *arguments) {
+  if (!PyBytes_Check(arguments[0])) bad("the source must be bytes");
+  const Text raw(PyBytes_AS_STRING(arguments[0]), static_cast<size_t>(PyBytes_GET_SIZE(arguments[0])));
+  std::vector<size_t> starts = {0};
+  for (size_t at = raw.find('\n'); at != Text::npos; at = raw.find('\n', at + 1)) starts.push_back(at + 1);
+  return list_of(starts);
+}
+
 Owned words(PyObject *const *arguments) {
   if (!PyUnicode_Check(arguments[0])) bad("the text must be a str");
   Words found(arguments[1], SIZE_MAX);
@@ -288,7 +312,7 @@ PyMethodDef method(const char *name) {
 
 PyMethodDef methods[] = {
     method<mask, 2>("mask"),       method<tokens, 1>("tokens"), method<tight, 1>("tight"), method<signatures, 2>("signatures"),
-    method<prints, 9>("prints"),   method<references, 11>("references"), method<captures, 1>("captures"), method<words, 2>("words"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
+    method<prints, 9>("prints"),   method<references, 11>("references"), method<captures, 1>("captures"), method<macros, 1>("macros"), method<line_starts, 1>("line_starts"), method<words, 2>("words"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
 };
 
 int fill(PyObject *module) { return PyModule_AddStringConstant(module, "identity", SCAN_IDENTITY); }

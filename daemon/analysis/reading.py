@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 from codegraphd.store.records import Binding, Reference, Unit, Words
 
@@ -21,13 +20,3 @@ class Reading:
     bindings: list[Binding] = field(default_factory=list)
     package: str = ""
     errors: int = 0
-
-
-def line_starts(raw: bytes) -> list[int]:
-    """The byte offset at which each line begins; bisect_right(line_starts, offset) is the line's number from 1."""
-    starts = list(accumulate(map(len, raw.splitlines(keepends=True)), initial=0)) if b"\r" not in raw else []
-    if not starts:  # splitlines would end a line at a lone carriage return too
-        starts = list(accumulate((len(line) + 1 for line in raw.split(b"\n")), initial=0))
-    if len(starts) > 1 and (starts[-1] > len(raw) or raw[-1:] != b"\n"):
-        starts.pop()
-    return starts

@@ -14,7 +14,7 @@ from codegraphd.daemon.analysis.bindings import bindings_of
 from codegraphd.daemon.analysis.compiled import scan
 from codegraphd.daemon.analysis.fingerprint import Fingerprints, Info, Print
 from codegraphd.daemon.analysis.normal import PLACEHOLDER, Source, one_line
-from codegraphd.daemon.analysis.reading import Reading, line_starts
+from codegraphd.daemon.analysis.reading import Reading
 from codegraphd.daemon.analysis.references import references_of
 from codegraphd.daemon.analysis.repair import n_errors
 from codegraphd.daemon.analysis.syntax import (
@@ -37,7 +37,7 @@ def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
     """`shift` is added to byte offsets (a byte order mark was cut off); `flags` hold for every unit."""
     tree, captures = capture(raw, dialect)
     source = Source(captures.text, atoms_of(captures))
-    starts = line_starts(raw)
+    starts = scan.line_starts(raw)
     drafts = drafts_of(captures, source, dialect)
     drafts = _with_file_unit(drafts, captures, source, tree.root_node)
     drafts = _with_parts(drafts, raw, starts)

@@ -19,8 +19,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from codegraphd.daemon.analysis import words
+from codegraphd.daemon.analysis.compiled import scan
 from codegraphd.daemon.analysis.languages import is_restructured_text, names
-from codegraphd.daemon.analysis.reading import Reading, line_starts
+from codegraphd.daemon.analysis.reading import Reading
 from codegraphd.store.records import Flag, Unit, Words, digest
 
 MIN_BLOCK, MAX_BLOCK = 400, 1_500  # bytes: what a model reads at once
@@ -62,7 +63,7 @@ def read(path: str, language: str, raw: bytes, shift: int, flags: Flag) -> Readi
         tables = [i for i, line in enumerate(lines) if _TABLE.match(line)] if extension in _TABLED else []
         blocks = _plain_blocks(lines, tables)
     limit = MAX_DATA_UNITS if extension in _DATA else MAX_UNITS
-    return _reading(blocks[:limit], lines, line_starts(raw), shift, int(flags), is_prose=language == "markdown")
+    return _reading(blocks[:limit], lines, scan.line_starts(raw), shift, int(flags), is_prose=language == "markdown")
 
 
 _TABLED = frozenset({"toml", "ini", "cfg", "conf", "service", "editorconfig"})

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from codegraphd.daemon.analysis.compiled import scan
+
 _MACRO = rb"(?P<macro>_*[A-Z][A-Z0-9_]{3,}(?:[ \t]*\([^;{}()]*\))?)"
 _CLASS_MACRO = re.compile(
     rb"\b(?:class|struct|union|enum)[ \t]+" + _MACRO + rb"(?=\s+[A-Za-z_][\w:]*\s*(?:final\s*)?[:{])"
@@ -32,7 +34,6 @@ _LOCK_MACRO = re.compile(  # what clang's thread safety analysis reads, by the n
     rb"(?:REQUIRES|ACQUIRE|RELEASE|TRY_ACQUIRE|ASSERT)(?:_SHARED|_CAPABILITY)?|ACQUIRED_(?:BEFORE|AFTER))"
     rb"(?:[ \t]*\([^;{}()]*(?:\([^;{}()]*\)[^;{}()]*)*\))?)(?=\s*(?:[;{=:]|[A-Z]+_))"
 )
-_LOCK_WORD = re.compile(rb"GUARDED_BY|LOCK|NO_THREAD_SAFETY|EXCLUDES|REQUIRES|ACQUIRE|RELEASE|ASSERT|CAPABILITY")
 _DEFAULTED = re.compile(  # `A::~A() = default;` is an assignment to the grammar
     rb"^([A-Za-z_][\w:<>, \t]*::~?\w+[ \t]*\([^;{}()]*\)[^\n;{}=]*)(=\s*default\s*;)", re.MULTILINE
 )
@@ -45,58 +46,25 @@ _NAME_MACRO = re.compile(  # `int API f(…)`, where a type stands before the ma
 _OLD_PROTOTYPE = re.compile(  # `int f OF((int a));`
     rb"\b((?:OF|PARAMS|__P|_P|PROTO|ARGS)[ \t]*\()(\([^;{}]*\))\)(?=\s*;)"
 )
-_CAPITALS = re.compile(rb"[A-Z_][A-Z0-9_]{3,}")  # a `macro` begins where one of these does
-_KEYWORDS = (b"class", b"struct", b"union", b"enum")
-_STORAGE = (b"extern", b"static", b"inline")
-_BEFORE = b" \t\n\r\f\v*"  # what a macro may stand behind
-_MAX_GAP = 1_000  # blanks between a keyword and a macro
 _NOT_LINE_END = re.compile(rb"[^\n]")
-_DEFAULT = re.compile(rb"=\s*default\s*;")
 _PROTOTYPE_MACROS = (b"OF", b"PARAMS", b"_P", b"PROTO", b"ARGS")
 
 
 def without_macros(raw: bytes) -> bytes:
     """`raw` as the parser shall see it, of equal length. In the middle of a unit macros stay part of its text."""
-    classes: list[int] = []  # where a match may begin: at a keyword before a macro,
-    leading: dict[int, None] = {}  # in a line that begins with a macro, or with such a keyword before one,
-    inner: dict[int, None] = {}  # in any other line with a macro,
-    tails: dict[int, None] = {}  # in a line in which a bracket closes before a macro, the line end included
-    line = searched = 0
-    line_end, is_closed = -1, False
-    for found in _CAPITALS.finditer(raw):
-        at = found.start()
-        if at and raw[at - 1] not in _BEFORE:
-            continue
-        if at > line_end:
-            line = max(raw.rfind(b"\n", line_end + 1, at), line_end) + 1
-            line_end = raw.find(b"\n", at)
-            line_end = len(raw) if line_end < 0 else line_end
-            is_closed, searched = False, line
-        if not is_closed:
-            is_closed, searched = raw.find(b")", searched, at) >= 0, at
-        gap = max(line, at - _MAX_GAP)
-        before = raw[gap:at].rstrip(b" \t")
-        if before.endswith(_KEYWORDS):
-            length = 4 if before.endswith(b"enum") else 5 + before.endswith(b"struct")
-            classes.append(gap + len(before) - length)
-        if not before or before.endswith(_STORAGE):
-            leading[line] = None
-        if before:
-            inner[line] = None
-        if is_closed:
-            tails[line] = None
-        elif line == at:
-            tails[raw.rfind(b"\n", 0, max(0, at - 1)) + 1] = None
+    classes, leading, inner, _, _ = scan.macros(raw)
     raw = _blanked(_CLASS_MACRO, raw, classes)
     raw = _blanked(_LINE_MACRO, raw, leading)
     raw = _blanked(_TYPE_MACRO, raw, leading)
     raw = _blanked(_NAME_MACRO, raw, inner)
     if _may_have_prototype_macro(raw):
         raw = _OLD_PROTOTYPE.sub(lambda match: b" " * len(match[1]) + match[2] + b" ", raw)
-    if _LOCK_WORD.search(raw) is not None:
-        raw = _LOCK_MACRO.sub(_blank, raw)
+    _, _, _, tails, locks = scan.macros(raw)
+    if locks:
+        raw = _blanked(_LOCK_MACRO, raw, locks)
+        _, _, _, tails, _ = scan.macros(raw)
     raw = _blanked(_TAIL_MACRO, raw, tails)
-    if _DEFAULT.search(raw) is None:
+    if b"default" not in raw:
         return raw
     return _DEFAULTED.sub(lambda match: match[1] + b"{" + b" " * (len(match[2]) - 2) + b"}", raw)
 
@@ -115,13 +83,6 @@ def _blanked(pattern: re.Pattern[bytes], raw: bytes, starts: Iterable[int]) -> b
         return raw
     pieces.append(raw[position:])
     return b"".join(pieces)
-
-
-def _blank(match: re.Match[bytes]) -> bytes:
-    (start, end), offset, whole = match.span("macro"), match.start(), match[0]
-    return (
-        whole[: start - offset] + _NOT_LINE_END.sub(b" ", whole[start - offset : end - offset]) + whole[end - offset :]
-    )
 
 
 def _may_have_prototype_macro(raw: bytes) -> bool:
