@@ -66,6 +66,9 @@ Owned unicode(Text text);
 std::string with_line_ends(std::string text);  // each one LF
 Owned readable(std::string text, bool has_return);
 
+std::string utf8(PyObject *text);
+void append_part(std::string &to, const std::string &part);  // as records.digest does: its length and itself
+
 // --- characters
 
 enum : uint8_t { kBlank = 1, kIdentifierStart = 2, kIdentifier = 4, kWord = 8, kDigit = 16, kUpper = 32, kLower = 64 };

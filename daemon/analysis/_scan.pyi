@@ -12,6 +12,7 @@ from tree_sitter import Node as _Node
 from codegraphd.store.records import Reference as _Reference
 
 _Span = tuple[int, int]
+_Unit = tuple[_Span, Sequence[_Span], Sequence[str], str, str | None, str, str, str, tuple[str, ...]]
 
 identity: str  # of the sources that it was built from
 
@@ -37,17 +38,18 @@ def prints(
     masked: str,
     literals: Sequence[_Span],
     comments: Sequence[_Span],
-    units: Sequence[tuple[_Span, Sequence[_Span], Sequence[str]]],
+    units: Sequence[_Unit],
     keywords: frozenset[str],
     foreign: Mapping[str, str],
     is_layout: bool,
     has_return: bool,
     /,
-) -> list[tuple[str, bytes, str]]:
-    """For each unit: the normal form of its code, readable; its shape; its words.
+) -> list[tuple[str, str, bytes, bytes, bytes, bytes]]:
+    """For each unit: its own text; its words; what the digests of its face, body, own text and shape are taken of.
 
-    A unit is the span of its header, the spans of its other code, and what stands between these: signatures of nested
-    units, or nothing at all.
+    A unit is the span of its header; the spans of its other code; what stands between these, signatures of nested units
+    or nothing at all; then, readable: what its own text has before the code; what leads the code, None for nothing;
+    what is there in place of both if there is no code; what comes after; the rest of its doc; the parts of its face.
     """
 
 def captures(

@@ -83,6 +83,18 @@ Owned readable(std::string text, bool has_return) {
   return Owned(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
 }
 
+std::string utf8(PyObject *text) {
+  if (!PyUnicode_Check(text)) bad("a text must be a str");
+  if (PyUnicode_IS_ASCII(text)) return std::string(latin(text, "a text"));
+  const Owned encoded(PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass"));
+  return {PyBytes_AS_STRING(encoded.get()), static_cast<size_t>(PyBytes_GET_SIZE(encoded.get()))};
+}
+
+void append_part(std::string &to, const std::string &part) {
+  for (int shift = 0; shift < 64; shift += 8) to += static_cast<char>(static_cast<uint64_t>(part.size()) >> shift);
+  to += part;
+}
+
 namespace {
 
 // Sorted and disjoint: what `std::lower_bound` relies on.
@@ -199,12 +211,23 @@ Owned prints(PyObject *const *arguments) {
   std::vector<Unit> units;
   units.reserve(static_cast<size_t>(size_of(given)));
   for (Py_ssize_t i = 0; i < size_of(given); ++i) {
-    PyObject *const *of = items(item(given, i), 3, "a unit must be a tuple of three");
-    Unit unit{span_of(of[0], limit), spans_of(of[1], limit), {}};
+    PyObject *const *of = items(item(given, i), 9, "a unit must be a tuple of nine");
+    Unit unit{};
+    unit.header = span_of(of[0], limit);
+    unit.code = spans_of(of[1], limit);
     const Owned nested = fast(of[2], "nested signatures must be a sequence");
     for (Py_ssize_t j = 0; j < size_of(nested); ++j) unit.nested.emplace_back(latin(item(nested, j), "a signature"));
     if (unit.code.empty()) bad("a unit must have a span of code");
-    if (!unit.nested.empty() && unit.nested.size() + 1 != unit.code.size()) bad("there must be one signature for each gap in the code");
+    if (!unit.nested.empty() && unit.nested.size() + 1 != unit.code.size())
+      bad("there must be one signature for each gap in the code");
+    unit.before = utf8(of[3]);
+    unit.has_lead = of[4] != Py_None;
+    if (unit.has_lead) unit.lead = utf8(of[4]);
+    unit.signature = utf8(of[5]);
+    unit.tail = utf8(of[6]);
+    unit.rest = utf8(of[7]);
+    const Owned face = fast(of[8], "a face must be a sequence");
+    for (Py_ssize_t j = 0; j < size_of(face); ++j) append_part(unit.face, utf8(item(face, j)));
     units.push_back(std::move(unit));
   }
   if (!PyFrozenSet_Check(arguments[5])) bad("keywords must be a frozenset");

@@ -70,8 +70,8 @@ class Vocabulary {
   std::vector<size_t> slots_;  // index of the entry + 1; 0: free
 };
 
-std::string with_values(const std::string &text, const std::vector<std::string> &values) {
-  if (values.empty()) return text;
+std::string with_values(std::string &text, const std::vector<std::string> &values) {
+  if (values.empty()) return std::move(text);
   std::string filled;
   size_t next = 0, at = 0;
   for (size_t found; (found = text.find(kPlaceholder, at)) != Text::npos; at = found + 1) {
@@ -106,14 +106,11 @@ class Reader {
     std::vector<std::string> texts = normal_texts(bodies, file_.is_layout);
     Owned prints(PyList_New(static_cast<Py_ssize_t>(units.size())));
     for (size_t i = 0; i < units.size(); ++i) {
-      const size_t begin = i == 0 ? 0 : ends[i - 1] + 1;
-      const Tokens body(bodies.begin() + static_cast<Py_ssize_t>(begin), bodies.begin() + static_cast<Py_ssize_t>(ends[i]));
-      Owned text = readable(with_values(texts[i], values[i]), file_.has_return);
-      const std::string shape = shape_of(headers[i], body, i + 1);
-      Owned shape_bytes(PyBytes_FromStringAndSize(shape.data(), static_cast<Py_ssize_t>(shape.size())));
-      Owned words = words_of(units[i], headers[i], body);
-      Owned print(PyTuple_Pack(3, text.get(), shape_bytes.get(), words.get()));
-      PyList_SET_ITEM(prints.get(), static_cast<Py_ssize_t>(i), print.release());
+      std::vector<Vocabulary::Entry *> entries;  // of the header and of the body
+      for (const Text token : headers[i]) entries.push_back(&vocabulary_.at(token));
+      for (size_t at = i == 0 ? 0 : ends[i - 1] + 1; at < ends[i]; ++at) entries.push_back(&vocabulary_.at(bodies[at]));
+      const Owned print = print_of(units[i], with_values(texts[i], values[i]), entries, i + 1);
+      PyList_SET_ITEM(prints.get(), static_cast<Py_ssize_t>(i), Py_NewRef(print.get()));
     }
     return prints;
   }
@@ -155,45 +152,93 @@ class Reader {
     return made_.emplace_back(std::move(joined));
   }
 
+  // The own text, its words, and what the digests of face, body, own text and shape are taken of.
+  Owned print_of(const Unit &unit, std::string text, const std::vector<Vocabulary::Entry *> &entries, size_t number) {
+    if (file_.has_return) text = with_line_ends(std::move(text));
+    if (!is_ascii(text)) {  // what is no UTF-8 becomes U+FFFD
+      const Owned proper = readable(std::move(text), false);
+      text = utf8(proper.get());
+    }
+    std::string own = unit.before;
+    add_line(own, unit.has_lead ? (text.empty() ? unit.signature : unit.lead + text) : file_.is_layout ? dedented(text) : text);
+    add_line(own, unit.tail);
+    cut_characters(own, kMaxOwn);
+    std::string of_body, of_own, of_shape;
+    append_part(of_body, text);
+    append_part(of_body, unit.rest);
+    append_part(of_own, own);
+    append_part(of_shape, shape_of(entries, number));
+    const Owned own_text(PyUnicode_DecodeUTF8(own.data(), static_cast<Py_ssize_t>(own.size()), "surrogatepass"));
+    const Owned words = words_of(unit, entries), face = bytes(unit.face), body = bytes(of_body);
+    const Owned own_bytes = bytes(of_own), shape = bytes(of_shape);
+    return Owned(PyTuple_Pack(6, own_text.get(), words.get(), face.get(), body.get(), own_bytes.get(), shape.get()));
+  }
+
+  static Owned bytes(const std::string &of) {
+    return Owned(PyBytes_FromStringAndSize(of.data(), static_cast<Py_ssize_t>(of.size())));
+  }
+
+  static void add_line(std::string &text, const std::string &line) {
+    if (line.empty()) return;
+    if (!text.empty()) text += '\n';
+    text += line;
+  }
+
+  static void cut_characters(std::string &text, size_t most) {
+    if (text.size() <= most) return;
+    size_t n = 0;
+    for (size_t at = 0; at < text.size(); ++at) {
+      if ((static_cast<uint8_t>(text[at]) & 0xc0) == 0x80) continue;
+      if (n++ == most) {
+        text.resize(at);
+        return;
+      }
+    }
+  }
+
+  // Code that stands for itself begins at the left.
+  static std::string dedented(const std::string &text) {
+    std::string found;
+    for (size_t at = 0; at < text.size(); ++at) {
+      found += text[at];
+      if (text[at] == '\n' && text.compare(at + 1, 4, "    ") == 0) at += 4;
+    }
+    const size_t begin = found.find_first_not_of('\n'), end = found.find_last_not_of('\n');
+    return begin == std::string::npos ? std::string() : found.substr(begin, end + 1 - begin);
+  }
+
   // Names are numbered by first appearance, literals abstracted to their kind.
-  std::string shape_of(const Tokens &header, const Tokens &body, size_t unit) {
+  static std::string shape_of(const std::vector<Vocabulary::Entry *> &entries, size_t unit) {
     std::string shape;
     size_t n_names = 0;
-    for (const Tokens *tokens : {&header, &body}) {
-      for (const Text token : *tokens) {
-        if (!shape.empty()) shape += ' ';
-        Vocabulary::Entry &entry = vocabulary_.at(token);
-        if (!entry.symbol.empty()) {
-          shape += entry.symbol;
-          continue;
-        }
-        if (entry.unit != unit) {
-          entry.unit = unit;
-          entry.number = n_names++;
-        }
-        shape += '$';
-        shape += std::to_string(entry.number);
+    for (Vocabulary::Entry *const entry : entries) {
+      if (!shape.empty()) shape += ' ';
+      if (!entry->symbol.empty()) {
+        shape += entry->symbol;
+        continue;
       }
+      if (entry->unit != unit) {
+        entry->unit = unit;
+        entry->number = n_names++;
+      }
+      shape += '$';
+      shape += std::to_string(entry->number);
     }
     return shape;
   }
 
   // Words of identifiers, then of literals and comments.
-  Owned words_of(const Unit &unit, const Tokens &header, const Tokens &body) {
+  Owned words_of(const Unit &unit, const std::vector<Vocabulary::Entry *> &entries) {
     Words words(file_.foreign, 4 * kMaxText);  // of up to four bytes a character
-    size_t left = kMaxText;
-    for (const Tokens *tokens : {&header, &body}) {
-      for (const Text token : *tokens) {
-        if (left-- == 0 || words.is_full()) break;
-        Vocabulary::Entry &entry = vocabulary_.at(token);
-        if (!entry.has_words) {
-          Words own(file_.foreign, kMaxText);
-          own.add_latin(token);
-          entry.words = own.text();
-          entry.has_words = true;
-        }
-        words.add_found(entry.words);
+    for (size_t i = 0; i < entries.size() && i < kMaxText && !words.is_full(); ++i) {
+      Vocabulary::Entry &entry = *entries[i];
+      if (!entry.has_words) {
+        Words own(file_.foreign, kMaxText);
+        own.add_latin(entry.token);
+        entry.words = own.text();
+        entry.has_words = true;
       }
+      words.add_found(entry.words);
     }
     std::string prose;
     bool has_prose = false;

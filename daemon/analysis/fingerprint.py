@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from struct import Struct
 from typing import NamedTuple
 
 from codegraphd.daemon.analysis.compiled import scan
@@ -26,12 +25,9 @@ from codegraphd.store.records import DIGEST_BYTES
 
 HEAD = 400  # characters of the doc that stand before the code: a model that reads 128 tokens must reach the signature
 DEPTH = 3  # levels of nested functions that a function's text holds; keeps the work linear in the size of the file
-MAX_OWN = 65_536  # characters of own text; no model reads that far, and a table of data may have megabytes
 MAX_SIGNATURE = 1_000  # characters
 HEADLESS = frozenset({"constant", "file", "part"})  # kinds whose text is the code alone
 MAX_VALUE = 100  # characters of a constant that are its signature
-
-_length = Struct("<Q").pack
 
 
 class Info(NamedTuple):
@@ -82,14 +78,18 @@ class Fingerprints:
     def take(self, infos: Sequence[Info]) -> list[Print]:
         """The fingerprints of the units; `infos` is what their digests hold beside their code."""
         source, dialect = self._source, self._dialect
-        units = [_unit(draft, self._drafts, source, dialect.is_layout) for draft in self._drafts]
+        parts = [_code_of(draft, self._drafts, source, dialect.is_layout) for draft in self._drafts]
+        units = [
+            (*code, *_frame(draft, info, dialect.is_layout))
+            for draft, info, code in zip(self._drafts, infos, parts, strict=True)
+        ]
         read = scan.prints(
             source.text, source.masked, source.literals, source.comments, units,
             dialect.keywords, FOREIGN, dialect.is_layout, source.has_return,
         )  # fmt: skip
         return [
-            _print(draft, info, text, dialect.is_layout, shape, words, len(code) == 1)
-            for draft, info, (_, code, _), (text, shape, words) in zip(self._drafts, infos, units, read, strict=True)
+            Print(own_text, _digest(face), _digest(body), _digest(own), _digest(shape), words, len(code) == 1)
+            for (own_text, words, face, body, own, shape), (_, code, _) in zip(read, parts, strict=True)
         ]
 
 
@@ -128,56 +128,35 @@ def _sign_constant(draft: Draft, source: Source) -> None:
     draft.signature = one_line(before, literals)[:MAX_SIGNATURE]
 
 
-def _print(
-    draft: Draft,
-    info: Info,
-    body_text: str,
-    is_layout: bool,
-    shape: bytes,
-    words: str,
-    is_whole: bool,
-) -> Print:
-    head, tail = doc_parts(info.doc) if info.doc else ("", "")
-    if draft.kind in HEADLESS:
-        code = body_text.replace("\n    ", "\n").strip("\n") if is_layout else body_text
-    elif not body_text:
-        code = info.signature
-    elif is_layout:
-        code = f"{info.signature}{'' if draft.is_bodiless else ':'}{body_text}"
-    else:
-        code = f"{info.signature}{' = ' if draft.is_assigned else ' '}{body_text}"
+def _frame(draft: Draft, info: Info, is_layout: bool) -> tuple[str, str | None, str, str, str, tuple[str, ...]]:
+    """What `scan.prints` is told of a unit beside its code."""
+    doc, signature = info.doc, info.signature
     decorators = "\n@".join(info.decorators)
-    own_text = "\n".join(filter(None, (head, decorators and f"@{decorators}", code, tail)))[:MAX_OWN]
-    first_line, _, rest_of_doc = info.doc.partition("\n")
-    return Print(
-        own_text=own_text,
-        face=_digest(draft.kind, info.name, info.signature, decorators, "\n".join(info.bases), first_line),
-        body=_digest(body_text, rest_of_doc),
-        own=_digest_of_one(own_text.encode("utf-8", "surrogatepass")),
-        shape=_digest_of_one(shape),
-        words=words,
-        is_whole=is_whole,
-    )
+    before = f"@{decorators}" if decorators else ""
+    head = tail = first_line = rest = ""
+    if doc:
+        head, tail = doc_parts(doc)
+        first_line, _, rest = doc.partition("\n")
+        before = f"{head}\n{before}" if head and before else head or before
+    if draft.kind in HEADLESS:
+        lead = None
+    elif is_layout:
+        lead = signature if draft.is_bodiless else f"{signature}:"
+    else:
+        lead = f"{signature} = " if draft.is_assigned else f"{signature} "
+    face = (draft.kind, info.name, signature, decorators, "\n".join(info.bases), first_line)
+    return before, lead, signature, tail, rest, face
 
 
-def _digest(*parts: str) -> bytes:
-    """`records.digest`, with one call into the hash."""
-    pieces: list[bytes] = []
-    for part in parts:
-        raw = part.encode("utf-8", "surrogatepass")
-        pieces.append(_length(len(raw)))
-        pieces.append(raw)
-    return sha256(b"".join(pieces)).digest()[:DIGEST_BYTES]
+def _digest(parts: bytes) -> bytes:
+    """`records.digest` of what is length-prefixed already."""
+    return sha256(parts).digest()[:DIGEST_BYTES]
 
 
-def _digest_of_one(raw: bytes) -> bytes:
-    return sha256(_length(len(raw)) + raw).digest()[:DIGEST_BYTES]
-
-
-_Unit = tuple[Span, list[Span], list[str]]  # for `scan.prints`: header, other code, signatures between its spans
-
-
-def _unit(draft: Draft, drafts: Sequence[Draft], source: Source, is_layout: bool) -> _Unit:
+def _code_of(
+    draft: Draft, drafts: Sequence[Draft], source: Source, is_layout: bool
+) -> tuple[Span, list[Span], list[str]]:
+    """For `scan.prints`: the header, the other code, the signatures between the spans of that."""
     is_headless = draft.kind in HEADLESS
     start = draft.head if is_headless else draft.body
     header = draft.head, start

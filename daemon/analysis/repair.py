@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 
 import tree_sitter
 
+from codegraphd.daemon.analysis.compiled import scan
+
 Span = tuple[int, int]
 
 MAX_ERRORS = 1_000  # counted in one tree
@@ -66,7 +68,7 @@ def repaired(
         if not new or (shelves and not _touches(spans, _places(tree.root_node, shelves))):
             continue
         reading = blanked(raw, spans)
-        line_starts = line_starts or [0, *(match.end() for match in re.finditer(b"\n", raw))]
+        line_starts = line_starts or scan.line_starts(raw)
         edited = last.copy()
         for start, end in new:
             at, to = _point(line_starts, start), _point(line_starts, end)
