@@ -61,7 +61,7 @@ def captures(
 def references(
     text: str,
     masked: str,
-    kinds: Sequence[tuple[str, Sequence[_Span], dict[str, _Any], dict[str, _Any] | None]],
+    kinds: Sequence[tuple[str, Sequence[_Span], dict[str, _Any], dict[str, _Any] | None, dict[str, _Any] | None]],
     units: Sequence[tuple[int, int, str, bool]],
     definitions: Sequence[_Span],
     line_starts: Sequence[int],
@@ -74,9 +74,10 @@ def references(
 ) -> tuple[list[_Reference], list[tuple[int, str]]]:
     """The references of a file, made as `reference`s in order, and what units inherit from: (unit, dotted name).
 
-    Of a kind: its spans, and what names say with and without type arguments (None: the language has no such
-    difference); of two kinds for one span the later one counts. Of a unit: its span, its name, and whether it is a part
-    of the one around it. `others` is asked for spans that are no plain names.
+    Of a kind: its spans; what names say, what they say with type arguments (None: the language makes no such
+    difference), and what they say after a call (None: that depends on the call). Of two kinds for one span the later
+    one counts. Of a unit: its span, its name, and whether it is a part of the one around it. `others` is asked for
+    spans that are no such names.
     """
 
 def macros(raw: bytes) -> tuple[list[int], list[int], list[int], list[int], list[int]]:

@@ -251,14 +251,22 @@ Owned references(PyObject *const *arguments) {
   std::vector<Owned> kept;  // what the calls into Python could free
   const Owned kinds = fast(arguments[2], "kinds must be a sequence");
   for (Py_ssize_t i = 0; i < size_of(kinds); ++i) {
-    PyObject *const *of = items(item(kinds, i), 4, "a kind must be a tuple of four");
+    PyObject *const *of = items(item(kinds, i), 5, "a kind must be a tuple of five");
     const Text name = latin(of[0], "a kind");
     kept.emplace_back(Py_NewRef(item(kinds, i)));
-    if (!PyDict_Check(of[2]) || !(of[3] == Py_None || PyDict_Check(of[3]))) bad("names must be dicts");
-    Kind kind{of[0], spans_of(of[1], limit), of[2], of[3] == Py_None ? nullptr : of[3], name == "call", name == "type", name == "inner"};
+    Kind kind{};
+    kind.name = of[0];
+    kind.spans = spans_of(of[1], limit);
+    PyObject **const names[] = {&kind.plain, &kind.marked, &kind.chained};
+    for (size_t j = 0; j < 3; ++j) {
+      if (!PyDict_Check(of[2 + j]) && (j == 0 || of[2 + j] != Py_None)) bad("names must be dicts");
+      *names[j] = of[2 + j] == Py_None ? nullptr : of[2 + j];
+    }
+    kind.is_inner = name == "inner";
+    kind.is_call = kind.is_inner || name == "call";
+    kind.is_type = name == "type";
     for (const Span span : kind.spans)
       if (span.end < span.start) bad("a span ends before it begins");
-    kind.is_call = kind.is_call || kind.is_inner;
     given.kinds.push_back(std::move(kind));
   }
   const Owned units = fast(arguments[3], "units must be a sequence");

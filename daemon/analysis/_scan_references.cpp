@@ -43,6 +43,27 @@ Py_ssize_t path_before(Text masked, Py_ssize_t start) {
   return start - begin;
 }
 
+bool is_name(Text text) {
+  if (!text.empty() && (text[0] == '#' || text[0] == '~')) text.remove_prefix(1);
+  if (text.empty() || !is(text[0], kIdentifierStart)) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) { return is(c, kIdentifier); });
+}
+
+// The name that is called of the result of another call: `c` of `a.b(x).c`; empty if `text` is something else.
+Text chained_name(Text text) {
+  if (text.empty() || text[0] == '.' || text[0] == '?' || text[0] == '[' || text.find('(') == Text::npos) return {};
+  const size_t last = text.find_last_of(".>:");
+  if (last == Text::npos) return {};
+  Text name = text.substr(last + 1);
+  while (!name.empty() && is(name.front(), kBlank)) name.remove_prefix(1);
+  while (!name.empty() && is(name.back(), kBlank)) name.remove_suffix(1);
+  if (!is_ascii(name) || !is_name(name)) return {};
+  const size_t end = text.find_last_not_of(".>:-?! \n\t\r", last);
+  if (end == Text::npos || text[end] != ')') return {};
+  const Text before = text.substr(0, end + 1);
+  return before == "super()" || before.substr(0, 3) == "new" ? Text() : name;
+}
+
 // The innermost unit around each of a series of ascending positions.
 class Places {
  public:
@@ -92,7 +113,12 @@ class Finder {
                                      static_cast<size_t>(std::min(end - start, kMaxSpan)));
       const bool is_generic = kind.marked != nullptr && (piece.find('<') != Text::npos || at(text, end) == '<');
       while (line_ < given_.line_starts.size() && given_.line_starts[line_] <= start) ++line_;
-      PyObject *said = look_up(is_generic ? kind.marked : kind.plain, piece);
+      const Text chained = kind.chained != nullptr && end - start <= kMaxSpan ? chained_name(piece) : Text();
+      PyObject *said = Py_None;
+      if (!chained.empty())
+        said = look_up(kind.chained, chained);
+      else if (std::all_of(piece.begin(), piece.end(), is_plain))
+        said = look_up(is_generic ? kind.marked : kind.plain, piece);
       if (said != Py_None) {
         take(said, nullptr, count);
         continue;
@@ -113,6 +139,8 @@ class Finder {
   static char at(Text text, Py_ssize_t position) {
     return position < static_cast<Py_ssize_t>(text.size()) ? text[static_cast<size_t>(position)] : '\0';
   }
+
+  static bool is_plain(char c) { return is(c, kIdentifier) || c == '.' || c == '#' || c == '~'; }
 
   // The spans in order, less what is no reference of its own: a type's name that ends a longer name (the `C` of
   // `a.b.C`) is part of that; a definition is no reference.

@@ -81,12 +81,14 @@ class _Vocabulary:
         self._dialect = dialect
         self._all: dict[tuple[str, str, str, str], _Said] = {}
         self.plain: dict[tuple[str, str], _Plain] = {}
+        self.chained: dict[str, _Chained] = {}
 
     def begin(self) -> None:
         """To be called before each file: within one, equal names are known by identity."""
         if len(self._all) + sum(map(len, self.plain.values())) > _MAX_NAMES:
             self._all.clear()
             self.plain.clear()
+            self.chained.clear()
 
     def of(self, kind: str, mark: str = "") -> _Plain:
         if (plain := self.plain.get((kind, mark))) is None:
@@ -130,6 +132,18 @@ class _Plain(dict[str, _Said | None]):
         return said
 
 
+class _Chained(dict[str, _Said]):
+    """What a name says that is called of the result of a call."""
+
+    def __init__(self, vocabulary: _Vocabulary, kind: str) -> None:
+        super().__init__()
+        self._vocabulary, self._kind = vocabulary, kind
+
+    def __missing__(self, name: str) -> _Said:
+        said = self[name] = self._vocabulary.said(self._kind, name, UNKNOWN, "")
+        return said
+
+
 @cache
 def _vocabulary(dialect: Dialect) -> _Vocabulary:
     return _Vocabulary(dialect)
@@ -150,7 +164,10 @@ def references_of(
         kind = name[4:]
         of = "call" if kind == "inner" else kind
         marked = vocabulary.of(of, GENERIC) if dialect.counts_arguments and of in _TYPES else None
-        kinds.append((kind, captures.spans[name], vocabulary.of(of), marked))
+        chained = None
+        if not (dialect.calls_make or dialect.counts_arguments or of == "type"):
+            chained = vocabulary.chained.setdefault(of, _Chained(vocabulary, of))
+        kinds.append((kind, captures.spans[name], vocabulary.of(of), marked, chained))
 
     def others(unit: int, start: int, end: int, kind: str, is_generic: bool) -> list[tuple[_Said, str]]:
         owner = types.owners[unit].rpartition(".")[2]
