@@ -92,6 +92,12 @@ def macros(raw: bytes) -> tuple[list[int], list[int], list[int], list[int], list
 def line_starts(raw: bytes) -> list[int]:
     """The byte offset at which each line begins; bisect_right(starts, offset) is the line's number from 1."""
 
+def skip(masked: str, position: int) -> int:
+    """Where the next code at or after `position` begins."""
+
+def skip_back(masked: str, position: int) -> int:
+    """The end of the last code before `position`; 0 if there is none."""
+
 def words(text: str, foreign: Mapping[str, str]) -> str:
     """The words of a text, joined by blanks."""
 

@@ -306,6 +306,22 @@ Owned line_starts(PyObject *const *arguments) {
   return list_of(starts);
 }
 
+Owned skip(PyObject *const *arguments) {
+  const Text masked = latin(arguments[0], "the code");
+  const Span span = checked(integer(arguments[1]), 0, static_cast<Py_ssize_t>(masked.size()));
+  auto at = static_cast<size_t>(span.start);
+  while (at < masked.size() && is(masked[at], kBlank)) ++at;
+  return Owned(PyLong_FromSize_t(at));
+}
+
+Owned skip_back(PyObject *const *arguments) {
+  const Text masked = latin(arguments[0], "the code");
+  const Span span = checked(integer(arguments[1]), 0, static_cast<Py_ssize_t>(masked.size()));
+  auto at = static_cast<size_t>(span.start);
+  while (at > 0 && is(masked[at - 1], kBlank)) --at;
+  return Owned(PyLong_FromSize_t(at));
+}
+
 Owned words(PyObject *const *arguments) {
   if (!PyUnicode_Check(arguments[0])) bad("the text must be a str");
   Words found(arguments[1], SIZE_MAX);
@@ -343,7 +359,7 @@ PyMethodDef method(const char *name) {
 
 PyMethodDef methods[] = {
     method<mask, 2>("mask"),       method<tokens, 1>("tokens"), method<tight, 1>("tight"), method<signatures, 2>("signatures"),
-    method<prints, 9>("prints"),   method<references, 11>("references"), method<captures, 1>("captures"), method<macros, 1>("macros"), method<line_starts, 1>("line_starts"), method<words, 2>("words"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
+    method<prints, 9>("prints"),   method<references, 11>("references"), method<captures, 1>("captures"), method<macros, 1>("macros"), method<line_starts, 1>("line_starts"), method<skip, 2>("skip"), method<skip_back, 2>("skip_back"), method<words, 2>("words"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
 };
 
 int fill(PyObject *module) { return PyModule_AddStringConstant(module, "identity", SCAN_IDENTITY); }

@@ -49,9 +49,32 @@ bool is_name(Text text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return is(c, kIdentifier); });
 }
 
-// The name that is called of the result of another call: `c` of `a.b(x).c`; empty if `text` is something else.
-Text chained_name(Text text) {
-  if (text.empty() || text[0] == '.' || text[0] == '?' || text[0] == '[' || text.find('(') == Text::npos) return {};
+// The class whose object a text makes: `a.B` of `new a.B(x)`.
+Text made_in(Text text) {
+  size_t at = 3;
+  while (at < text.size() && is(text[at], kBlank)) ++at;
+  if (at == 3) return {};
+  const size_t begin = at;
+  while (at < text.size() && (is(text[at], kWord) || text[at] == '.')) ++at;
+  const Text name = text.substr(begin, at - begin);
+  while (at < text.size() && is(text[at], kBlank)) ++at;
+  if (name.empty() || at == text.size() || text[at] != '(') return {};
+  const size_t close = text.find_first_of("()", at + 1);
+  if (close != text.size() - 1 || text[close] != ')') return {};
+  const size_t dot = name.rfind('.');
+  const Text last = dot == Text::npos ? name : name.substr(dot + 1);
+  return !last.empty() && is(last[0], kUpper) ? name : Text();
+}
+
+struct Chained {
+  Text name;   // empty: the text is something else
+  Text shown;  // the type of the receiver: `A` of `new A(x).b`
+};
+
+// The name that is called of the result of another call: `c` of `a.b(x).c`. `is_whole`: that is all of the text.
+Chained chained_in(Text text, bool is_whole) {
+  if (text.empty() || text[0] == '.' || text[0] == '?' || text[0] == '[') return {};
+  if (is_whole && text.find('(') == Text::npos) return {};
   const size_t last = text.find_last_of(".>:");
   if (last == Text::npos) return {};
   Text name = text.substr(last + 1);
@@ -59,9 +82,33 @@ Text chained_name(Text text) {
   while (!name.empty() && is(name.back(), kBlank)) name.remove_suffix(1);
   if (!is_ascii(name) || !is_name(name)) return {};
   const size_t end = text.find_last_not_of(".>:-?! \n\t\r", last);
-  if (end == Text::npos || text[end] != ')') return {};
-  const Text before = text.substr(0, end + 1);
-  return before == "super()" || before.substr(0, 3) == "new" ? Text() : name;
+  const Text before = is_whole && end != Text::npos ? text.substr(0, end + 1) : Text();
+  if (before == "super()" || before == "super") return {};
+  return {name, before.substr(0, 3) == "new" ? made_in(before) : Text()};
+}
+
+// A dotted name with other separators, or with blanks around them, as a dotted name; empty if it is none.
+std::string dotted(Text text) {
+  std::string found;
+  for (size_t at = 0;;) {
+    const size_t begin = at;
+    if (at < text.size() && (text[at] == '#' || text[at] == '~')) ++at;
+    while (at < text.size() && is(text[at], kIdentifier)) ++at;
+    const Text name = text.substr(begin, at - begin);
+    if (!is_name(name) || (begin > 0 ? name == "template" : name == "global")) return {};
+    found += name;
+    if (at == text.size()) return found;
+    while (at < text.size() && is(text[at], kBlank)) ++at;
+    const Text two = text.substr(at, 2);
+    if (two == "->" || two == "::" || two == "?." || two == "!.")
+      at += 2;
+    else if (two.substr(0, 1) == ".")
+      at += 1;
+    else
+      return {};
+    while (at < text.size() && is(text[at], kBlank)) ++at;
+    found += '.';
+  }
 }
 
 // The innermost unit around each of a series of ascending positions.
@@ -113,12 +160,21 @@ class Finder {
                                      static_cast<size_t>(std::min(end - start, kMaxSpan)));
       const bool is_generic = kind.marked != nullptr && (piece.find('<') != Text::npos || at(text, end) == '<');
       while (line_ < given_.line_starts.size() && given_.line_starts[line_] <= start) ++line_;
-      const Text chained = kind.chained != nullptr && end - start <= kMaxSpan ? chained_name(piece) : Text();
+      const bool is_whole = end - start <= kMaxSpan;
+      if (kind.chained != nullptr) {
+        if (const Chained chained = chained_in(piece, is_whole); !chained.name.empty()) {
+          const Owned shown = unicode(chained.shown);
+          take(look_up(kind.chained, chained.name), shown.get(), count);
+          continue;
+        }
+      }
+      PyObject *const names = is_generic ? kind.marked : kind.plain;
       PyObject *said = Py_None;
-      if (!chained.empty())
-        said = look_up(kind.chained, chained);
-      else if (std::all_of(piece.begin(), piece.end(), is_plain))
-        said = look_up(is_generic ? kind.marked : kind.plain, piece);
+      if (std::all_of(piece.begin(), piece.end(), is_plain)) {
+        said = look_up(names, piece);
+      } else if (is_whole && !(kind.is_type && given_.reads_types)) {
+        if (const std::string name = dotted(piece); !name.empty()) said = look_up(names, name);
+      }
       if (said != Py_None) {
         take(said, nullptr, count);
         continue;

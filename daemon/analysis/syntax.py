@@ -18,7 +18,6 @@ nodes would cost ten times the parse.) The vocabulary of captures, the same for 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,8 +34,6 @@ MAX_UNITS = 10_000  # of one file; what has more was not written by hand
 
 CONTAINERS = frozenset({"class", "struct", "enum", "interface", "trait", "impl", "module", "namespace"})
 CALLABLES = frozenset({"function", "method", "constructor", "property"})
-
-_BLANKS = re.compile(r"\s+", re.ASCII)
 
 
 class Import(NamedTuple):
@@ -273,14 +270,14 @@ class _Attachments:
     def attach(self, draft: Draft) -> None:
         source = self._source
         masked = source.masked
-        head = _skip(masked, draft.start)
+        head = scan.skip(masked, draft.start)
         while (end := self._by_start.get(head)) is not None and end <= draft.body:
             draft.decorators.append((head, end))
-            head = _skip(masked, end)
+            head = scan.skip(masked, end)
         draft.head = head
         start = draft.start
         while True:
-            code_end = _skip_back(masked, start)
+            code_end = scan.skip_back(masked, start)
             start = self._with_doc(draft, start, code_end)
             begin = self._by_end.get(code_end, code_end)
             if begin >= code_end:
@@ -315,24 +312,6 @@ class _Attachments:
 def _is_first_in_line(text: str, start: int, code_end: int) -> bool:
     """Whether no code stands before a comment in its line: such a comment belongs to that code."""
     return text.rfind("\n", 0, start) >= code_end or code_end == 0
-
-
-def _skip(masked: str, position: int) -> int:
-    found = _BLANKS.match(masked, position)
-    return position if found is None else found.end()
-
-
-def _skip_back(masked: str, position: int) -> int:
-    """The end of the last code before `position`; 0 if there is none."""
-    width = 256
-    while position > 0:
-        window = masked[max(0, position - width) : position]
-        code = window.rstrip(" \t\n\r\f\v")
-        if code:
-            return position - len(window) + len(code)
-        position -= len(window)
-        width *= 2
-    return 0
 
 
 def _attach_docstrings(drafts: list[Draft], spans: Iterable[Span]) -> None:
