@@ -87,8 +87,17 @@ class Fingerprints:
             source.text, source.masked, source.literals, source.comments, units,
             dialect.keywords, FOREIGN, dialect.is_layout, source.has_return,
         )  # fmt: skip
+        n, hashed = DIGEST_BYTES, sha256  # the parts are length-prefixed already, as in `records.digest`
         return [
-            Print(own_text, _digest(face), _digest(body), _digest(own), _digest(shape), words, len(code) == 1)
+            Print(
+                own_text,
+                hashed(face).digest()[:n],
+                hashed(body).digest()[:n],
+                hashed(own).digest()[:n],
+                hashed(shape).digest()[:n],
+                words,
+                len(code) == 1,
+            )
             for (own_text, words, face, body, own, shape), (_, code, _) in zip(read, parts, strict=True)
         ]
 
@@ -146,11 +155,6 @@ def _frame(draft: Draft, info: Info, is_layout: bool) -> tuple[str, str | None, 
         lead = f"{signature} = " if draft.is_assigned else f"{signature} "
     face = (draft.kind, info.name, signature, decorators, "\n".join(info.bases), first_line)
     return before, lead, signature, tail, rest, face
-
-
-def _digest(parts: bytes) -> bytes:
-    """`records.digest` of what is length-prefixed already."""
-    return sha256(parts).digest()[:DIGEST_BYTES]
 
 
 def _code_of(

@@ -52,17 +52,20 @@ _PROTOTYPE_MACROS = (b"OF", b"PARAMS", b"_P", b"PROTO", b"ARGS")
 
 def without_macros(raw: bytes) -> bytes:
     """`raw` as the parser shall see it, of equal length. In the middle of a unit macros stay part of its text."""
-    classes, leading, inner, _, _ = scan.macros(raw)
+    before = raw
+    classes, leading, inner, tails, locks = scan.macros(raw)
     raw = _blanked(_CLASS_MACRO, raw, classes)
     raw = _blanked(_LINE_MACRO, raw, leading)
     raw = _blanked(_TYPE_MACRO, raw, leading)
     raw = _blanked(_NAME_MACRO, raw, inner)
     if _may_have_prototype_macro(raw):
         raw = _OLD_PROTOTYPE.sub(lambda match: b" " * len(match[1]) + match[2] + b" ", raw)
-    _, _, _, tails, locks = scan.macros(raw)
+    if raw is not before:
+        *_, locks = scan.macros(raw)
     if locks:
         raw = _blanked(_LOCK_MACRO, raw, locks)
-        _, _, _, tails, _ = scan.macros(raw)
+    if raw is not before:
+        *_, tails, _ = scan.macros(raw)
     raw = _blanked(_TAIL_MACRO, raw, tails)
     if b"default" not in raw:
         return raw

@@ -207,7 +207,7 @@ def _imports(text: str) -> Sequence[Import]:
 
 def _typed(text: str) -> Sequence[tuple[str, str]]:
     written = text
-    while (shorter := _ARGUMENTS.sub("", text)) != text:
+    while "<" in text and (shorter := _ARGUMENTS.sub("", text)) != text:
         text = shorter
     match = _TYPED.match(text)
     if match is None or match[3]:

@@ -49,7 +49,7 @@ def type_name(text: str) -> str:
 
 
 def _typed(text: str) -> Sequence[tuple[str, str]]:
-    while (shorter := _ARGUMENTS.sub("", text)) != text:
+    while "<" in text and (shorter := _ARGUMENTS.sub("", text)) != text:
         text = shorter
     match = _TYPED.match(text)
     if match is None or match[2]:
