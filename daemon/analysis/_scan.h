@@ -124,6 +124,10 @@ class Words {  // joined by blanks
 
 std::string stem(Text word);
 
+// --- _scan_docs.cpp
+
+Owned clean(PyObject *comments);
+
 // --- _scan_macros.cpp
 
 struct MacroStarts {

@@ -98,6 +98,9 @@ def skip(masked: str, position: int) -> int:
 def skip_back(masked: str, position: int) -> int:
     """The end of the last code before `position`; 0 if there is none."""
 
+def clean(comments: Sequence[str]) -> str:
+    """The text of a unit's doc comments or doc string without their markers, at most 2,000 characters."""
+
 def words(text: str, foreign: Mapping[str, str]) -> str:
     """The words of a text, joined by blanks."""
 

@@ -322,6 +322,8 @@ Owned skip_back(PyObject *const *arguments) {
   return Owned(PyLong_FromSize_t(at));
 }
 
+Owned clean_of(PyObject *const *arguments) { return clean(arguments[0]); }
+
 Owned words(PyObject *const *arguments) {
   if (!PyUnicode_Check(arguments[0])) bad("the text must be a str");
   Words found(arguments[1], SIZE_MAX);
@@ -359,7 +361,7 @@ PyMethodDef method(const char *name) {
 
 PyMethodDef methods[] = {
     method<mask, 2>("mask"),       method<tokens, 1>("tokens"), method<tight, 1>("tight"), method<signatures, 2>("signatures"),
-    method<prints, 9>("prints"),   method<references, 11>("references"), method<captures, 1>("captures"), method<macros, 1>("macros"), method<line_starts, 1>("line_starts"), method<skip, 2>("skip"), method<skip_back, 2>("skip_back"), method<words, 2>("words"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
+    method<prints, 9>("prints"),   method<references, 11>("references"), method<captures, 1>("captures"), method<macros, 1>("macros"), method<line_starts, 1>("line_starts"), method<skip, 2>("skip"), method<skip_back, 2>("skip_back"), method<words, 2>("words"), method<clean_of, 1>("clean"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
 };
 
 int fill(PyObject *module) { return PyModule_AddStringConstant(module, "identity", SCAN_IDENTITY); }

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import tree_sitter
 
-from codegraphd.daemon.analysis import docs, parts, words
+from codegraphd.daemon.analysis import parts, words
 from codegraphd.daemon.analysis.bindings import bindings_of
 from codegraphd.daemon.analysis.compiled import scan
 from codegraphd.daemon.analysis.fingerprint import Fingerprints, Info, Print
@@ -148,7 +148,7 @@ def _info(draft: Draft, source: Source) -> Info:
         signature=readable(draft.signature),
         decorators=tuple([_decorator(*span, source) for span in draft.decorators]) if draft.decorators else (),
         bases=tuple(map(readable, draft.bases)) if draft.bases else (),
-        doc=docs.clean([readable(text[start:end]) for start, end in draft.docs]) if draft.docs else "",
+        doc=scan.clean([readable(text[start:end]) for start, end in draft.docs]) if draft.docs else "",
     )
 
 

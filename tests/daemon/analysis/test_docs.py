@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codegraphd.daemon.analysis.docs import MAX_DOC, clean
+from codegraphd.daemon.analysis.compiled import scan
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ from codegraphd.daemon.analysis.docs import MAX_DOC, clean
     ],
 )
 def test_clean(comments: list[str], text: str) -> None:
-    assert clean(comments) == text
+    assert scan.clean(comments) == text
 
 
 def test_docs_are_bounded() -> None:
-    assert len(clean(["/** " + "word " * 10_000 + "*/"])) <= MAX_DOC
+    assert len(scan.clean(["/** " + "word " * 10_000 + "*/"])) <= 2_000
