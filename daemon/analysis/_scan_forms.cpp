@@ -15,6 +15,8 @@ class Spacing {
  public:
   explicit Spacing(const Tokens &tokens) : tokens_(tokens), gaps_(tokens.size() + 1, kOpen) {
     gaps_.front() = gaps_.back() = kNone;  // at the very ends there is nothing
+    singles_.reserve(tokens.size());
+    for (const Text token : tokens) singles_.push_back(token.size() == 1 ? token[0] : token == "::" ? kPath : '\0');
     close_up();
   }
 
@@ -70,7 +72,10 @@ class Spacing {
   }
 
  private:
-  char single(size_t i) const { return tokens_[i].size() == 1 ? tokens_[i][0] : '\0'; }
+  static constexpr char kPath = '\x7f';  // for `::`
+
+  // The sign that a token is, if it is one character; most rules look for that alone.
+  char single(size_t i) const { return singles_[i]; }
   uint8_t &before(size_t i) { return gaps_[i]; }
   uint8_t &after(size_t i) { return gaps_[i + 1]; }
   bool is_open(size_t i) const { return gaps_[i] == kOpen && gaps_[i + 1] == kOpen; }
@@ -98,7 +103,7 @@ class Spacing {
       is_taken = is_colon;
     }
     for (size_t i = 0; i < n; ++i)
-      if (tokens_[i] == "::" && is_open(i)) before(i) = after(i) = kNone;
+      if (single(i) == kPath && tokens_[i].size() == 2 && is_open(i)) before(i) = after(i) = kNone;
     for (size_t i = 1; i < n; ++i) {  // a call or an index, but for Go's `func (`
       if (before(i) != kOpen || (single(i) != '(' && single(i) != '[')) continue;
       const Text left = tokens_[i - 1];
@@ -141,6 +146,7 @@ class Spacing {
 
   const Tokens &tokens_;
   std::vector<uint8_t> gaps_;
+  std::vector<char> singles_;
 };
 
 }  // namespace

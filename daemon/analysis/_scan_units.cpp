@@ -45,7 +45,7 @@ class Vocabulary {
   }
 
  private:
-  static uint64_t hash(Text token) {
+  static uint64_t hash(Text token) {  // FNV-1a
     uint64_t found = 14695981039346656037u;
     for (const char c : token) found = (found ^ static_cast<uint8_t>(c)) * 1099511628211u;
     return found ^ (found >> 29);
@@ -105,8 +105,9 @@ class Reader {
     }
     std::vector<std::string> texts = normal_texts(bodies, file_.is_layout);
     Owned prints(PyList_New(static_cast<Py_ssize_t>(units.size())));
+    std::vector<Vocabulary::Entry *> entries;  // of the header and of the body
     for (size_t i = 0; i < units.size(); ++i) {
-      std::vector<Vocabulary::Entry *> entries;  // of the header and of the body
+      entries.clear();
       for (const Text token : headers[i]) entries.push_back(&vocabulary_.at(token));
       for (size_t at = i == 0 ? 0 : ends[i - 1] + 1; at < ends[i]; ++at) entries.push_back(&vocabulary_.at(bodies[at]));
       const Owned print = print_of(units[i], with_values(texts[i], values[i]), entries, i + 1);
@@ -210,6 +211,7 @@ class Reader {
   // Names are numbered by first appearance, literals abstracted to their kind.
   static std::string shape_of(const std::vector<Vocabulary::Entry *> &entries, size_t unit) {
     std::string shape;
+    shape.reserve(4 * entries.size());
     size_t n_names = 0;
     for (Vocabulary::Entry *const entry : entries) {
       if (!shape.empty()) shape += ' ';
@@ -222,7 +224,10 @@ class Reader {
         entry->number = n_names++;
       }
       shape += '$';
-      shape += std::to_string(entry->number);
+      if (entry->number < 10)
+        shape += static_cast<char>('0' + entry->number);
+      else
+        shape += std::to_string(entry->number);
     }
     return shape;
   }
