@@ -8,7 +8,7 @@ of one version only, so it is nothing but msgpack of tuples in the order of the 
               [id, "study", urgent, root, path, digest, language, start_byte, end_byte]
     answer    [0, "ready", process id]                      once, when the grammars are at hand
               [id, "start", stat, digest, language, cpu]    parsing of these bytes begins now; processor time so far
-              [id, "module", stat, module, seconds, packed texts of an urgent request]   [id, "unchanged", stat]
+              [id, "module", stat, packed module, seconds, packed texts of an urgent request]   [id, "unchanged", stat]
               [id, "gone"]   [id, "skipped", stat or nil, reason]   [id, "raised", text]
               [id, "texts", texts or nil, [[index, flow], …]]   [id, "studied", map or nil]
 
@@ -37,7 +37,8 @@ from typing import IO, Any, Protocol
 import msgpack
 
 from codegraphd.daemon.child import child_streams, write_frame
-from codegraphd.store.records import Binding, CodeFlow, Module, Reference, Stat, Unit, Words
+from codegraphd.daemon.packing import packed
+from codegraphd.store.records import CodeFlow, Module, PackedModule, Stat, Unit
 
 ANALYSIS = "codegraphd.daemon.analysis.parse"
 _LENGTH = struct.Struct("<I")
@@ -53,7 +54,7 @@ def _fields(record: type) -> Callable[[Any], tuple[Any, ...]]:
     return getter
 
 
-_unit, _words, _reference, _binding, _stat, _flow = map(_fields, (Unit, Words, Reference, Binding, Stat, CodeFlow))
+_unit, _stat, _flow = map(_fields, (Unit, Stat, CodeFlow))
 
 
 def pack(value: Any) -> bytes:
@@ -67,42 +68,15 @@ def unpack(frame: bytes) -> Any:
     return msgpack.unpackb(frame, use_list=False, unicode_errors="surrogatepass")
 
 
-def module_to_wire(module: Module) -> tuple[Any, ...]:
-    return (
-        module.language,
-        module.digest,
-        module.size,
-        module.lines,
-        module.package,
-        [_unit(unit) for unit in module.units],
-        [_words(words) for words in module.words],
-        [_reference(reference) for reference in module.references],
-        [_binding(binding) for binding in module.bindings],
-        module.errors,
-        module.skipped,
-    )
+def module_to_wire(module: PackedModule) -> bytes:
+    m = module
+    units = [_unit(unit) for unit in m.units]
+    return pack((m.language, m.digest, m.size, m.lines, units, m.words, m.facts, m.outline, m.errors, m.skipped))
 
 
-def module_from_wire(fields: tuple[Any, ...]) -> Module:
-    language, digest, size, lines, package, units, words, references, bindings, errors, skipped = fields
-    return Module(
-        language,
-        digest,
-        size,
-        lines,
-        package,
-        tuple([Unit(*unit) for unit in units]),
-        tuple([Words(*texts) for texts in words]),
-        tuple([Reference(*reference) for reference in references]),
-        tuple([Binding(*binding) for binding in bindings]),
-        errors,
-        skipped,
-    )
-
-
-def skipped_module(language: str, digest: bytes, size: int, reason: str) -> Module:
-    """A file that gives no units, and why."""
-    return Module(language, digest, size, 0, "", (), (), (), (), 0, reason)
+def module_from_wire(raw: bytes) -> PackedModule:
+    language, digest, size, lines, units, *rest = unpack(raw)
+    return PackedModule(language, digest, size, lines, tuple([Unit(*unit) for unit in units]), *rest)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -226,12 +200,12 @@ def answer(request: tuple[Any, ...], analysis: Analysis, started: Callable[..., 
     return (number, "module", _stat(stat), module, time.perf_counter() - before, texts)
 
 
-def _parsed(analysis: Analysis, name: str, source: bytes, *, urgent: bool) -> tuple[tuple[Any, ...], bytes]:
+def _parsed(analysis: Analysis, name: str, source: bytes, *, urgent: bool) -> tuple[bytes, bytes]:
     """The module, and the own texts of an edit: they go to the model next, and need no second parse then."""
     if not urgent:
-        return module_to_wire(analysis.parse(name, source)), b""
+        return module_to_wire(packed(analysis.parse(name, source))), b""
     module, texts = analysis.parse_and_render(name, source)
-    return module_to_wire(module), pack(texts)
+    return module_to_wire(packed(module)), pack(texts)
 
 
 def _texts(analysis: Analysis, name: str, source: bytes, wanted: Collection[int]) -> tuple[Any, ...]:

@@ -35,8 +35,9 @@ from typing import Any, Protocol
 import psutil
 
 from codegraphd.daemon.child import Child
-from codegraphd.daemon.parser_process import ANALYSIS, module_from_wire, pack, skipped_module, unpack
-from codegraphd.store.records import CodeFlow, Module, Stat
+from codegraphd.daemon.packing import skipped_module
+from codegraphd.daemon.parser_process import ANALYSIS, module_from_wire, pack, unpack
+from codegraphd.store.records import CodeFlow, PackedModule, Stat
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Parsed:
 
     path: str
     stat: Stat | None = None  # from just before the bytes were read; None: gone, or never seen
-    module: Module | None = None  # its own `skipped` says "parser timeout" or "parser crash" for a file of that kind
+    module: PackedModule | None = None  # its `skipped` says "parser timeout" or "parser crash" for such a file
     unchanged: bool = False
     gone: bool = False  # no regular file of that name (any more)
     skipped: str = ""  # "unreadable", "too large": there, but its bytes were not had
