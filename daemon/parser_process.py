@@ -3,13 +3,15 @@
 Owns: the wire between the pool (`daemon.parsers`) and its children, and the child's main loop. The wire joins processes
 of one version only, so it is nothing but msgpack of tuples in the order of the records' fields.
 
-    request   [id, "parse", urgent, root, path, known digest or nil, max_bytes]
+    request   [id, "parse", urgent, root, path, known digest or nil, max_bytes, places of the module cache]
               [id, "render", urgent, root, path, digest, indices of the units whose data flow is wanted]
               [id, "study", urgent, root, path, digest, language, start_byte, end_byte]
     answer    [0, "ready", process id]                      once, when the grammars are at hand
               [id, "start", stat, digest, language, cpu]    parsing of these bytes begins now; processor time so far
-              [id, "module", stat, packed module, seconds, packed texts of an urgent request]   [id, "unchanged", stat]
-              [id, "gone"]   [id, "skipped", stat or nil, reason]   [id, "raised", text]
+              [id, "module", stat, packed module, seconds, packed texts of an urgent request]
+              [id, "seen", stat, packed module]             as the module cache had it
+              [0, "refused"]                                the disk did not take an entry of that cache
+              [id, "unchanged", stat]   [id, "gone"]   [id, "skipped", stat or nil, reason]   [id, "raised", text]
               [id, "texts", texts or nil, [[index, flow], …]]   [id, "studied", map or nil]
 
 The child looks at its input between two files, so that an urgent request overtakes the bulk that already lies there.
@@ -36,6 +38,7 @@ from typing import IO, Any, Protocol
 
 import msgpack
 
+from codegraphd.daemon import module_cache
 from codegraphd.daemon.child import child_streams, write_frame
 from codegraphd.daemon.packing import packed
 from codegraphd.store.records import CodeFlow, Module, PackedModule, Stat, Unit
@@ -171,33 +174,47 @@ class Inbox:
             del self._buffer[:end]
 
 
-def answer(request: tuple[Any, ...], analysis: Analysis, started: Callable[..., None]) -> tuple[Any, ...]:
-    """Do one request. `started(id, "start", ...)` is called before any parsing."""
+def answer(
+    request: tuple[Any, ...], analysis: Analysis, send: Callable[..., None], started: Callable[..., None]
+) -> None:
+    """Do one request. `started(id, "start", ...)` is called before any parsing, `send` with the answer."""
     number, task, urgent, root, path, *rest = request
     name = os.fsdecode(path)
-    nothing = ("studied", None) if task == "study" else ("texts", None, ())
+    is_parse = task == "parse"
+    nothing = (number, "studied", None) if task == "study" else (number, "texts", None, ())
     try:
-        found = read_file(root, path, rest[1] if task == "parse" else sys.maxsize)
+        found = read_file(root, path, rest[1] if is_parse else sys.maxsize)
     except UnreadableError as trouble:
         stat = trouble.stat and _stat(trouble.stat)
-        return (number, "skipped", stat, trouble.reason) if task == "parse" else (number, *nothing)
+        return send(*((number, "skipped", stat, trouble.reason) if is_parse else nothing))
     if found is None:
-        return (number, "gone") if task == "parse" else (number, *nothing)
+        return send(*((number, "gone") if is_parse else nothing))
     stat, source = found
     digest = hashlib.sha256(source).digest()
-    if (digest == rest[0]) != (task != "parse"):
-        return (number, "unchanged", _stat(stat)) if task == "parse" else (number, *nothing)
-    started(number, "start", _stat(stat), digest, _language(analysis, name, source), time.process_time())
+    if (digest == rest[0]) != (not is_parse):
+        return send(*((number, "unchanged", _stat(stat)) if is_parse else nothing))
+    language = _language(analysis, name, source)
+    places = rest[2] if is_parse and len(source) >= module_cache.LEAST_BYTES else ()
+    key = module_cache.key_of(digest, name, language)
+    if places and (seen := module_cache.read(places, key)) is not None:
+        return send(number, "seen", _stat(stat), seen)
+    started(number, "start", _stat(stat), digest, language, time.process_time())
     before = time.perf_counter()
     try:
         if task == "render":
-            return (number, "texts", *_texts(analysis, name, source, rest[1]))
+            return send(number, "texts", *_texts(analysis, name, source, rest[1]))
         if task == "study":
-            return (number, "studied", _study(source, *rest[1:]))
+            return send(number, "studied", _study(source, *rest[1:]))
         module, texts = _parsed(analysis, name, source, urgent=urgent)
     except Exception as error:  # "never raises" is a promise; breaking it must cost one file only
-        return (number, "raised", f"{type(error).__name__}: {error}"[:500])
-    return (number, "module", _stat(stat), module, time.perf_counter() - before, texts)
+        return send(number, "raised", f"{type(error).__name__}: {error}"[:500])
+    send(number, "module", _stat(stat), module, time.perf_counter() - before, texts)
+    if places:  # somebody may wait for the answer, nobody for this
+        try:
+            module_cache.write(places, key, module)
+        except OSError:
+            send(0, "refused")
+    return None
 
 
 def _parsed(analysis: Analysis, name: str, source: bytes, *, urgent: bool) -> tuple[bytes, bytes]:
@@ -246,12 +263,12 @@ def main(arguments: list[str]) -> None:
 
 
 def _serve(inbox: Inbox, outbox: IO[bytes], analysis: Analysis) -> None:
-    def write(*message: Any) -> None:
+    def send(*message: Any) -> None:
         frame = pack(message)
         outbox.write(_LENGTH.pack(len(frame)) + frame)
 
-    def started(*message: Any) -> None:
-        write(*message)
+    def flush(*message: Any) -> None:
+        send(*message)
         outbox.flush()
 
     while True:
@@ -261,7 +278,7 @@ def _serve(inbox: Inbox, outbox: IO[bytes], analysis: Analysis) -> None:
             request = inbox.next(wait=True)
             if request is None:
                 return
-        write(*answer(request, analysis, started))
+        answer(request, analysis, flush if request[2] else send, flush)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,18 @@ def moved(module: Module) -> Module:
     units = tuple(
         dataclasses.replace(
             unit,
-            start_byte=3 * unit.start_byte + 5, end_byte=3 * unit.end_byte + 5,
-            start_line=2 * unit.start_line + 1, end_line=2 * unit.end_line + 1, doc="said otherwise", face=b"f", body=b"b", own=b"o", shape=b"s",
+            start_byte=3 * unit.start_byte + 5,
+            end_byte=3 * unit.end_byte + 5,
+            start_line=2 * unit.start_line + 1,
+            end_line=2 * unit.end_line + 1,
+            doc="said otherwise",
+            face=b"f",
+            body=b"b",
+            own=b"o",
+            shape=b"s",
         )
         for unit in module.units
-    )  # fmt: skip
+    )
     references = tuple(dataclasses.replace(r, line=2 * r.line + 1) for r in module.references)
     bindings = tuple(dataclasses.replace(b, line=2 * b.line + 1) for b in module.bindings)
     return dataclasses.replace(
