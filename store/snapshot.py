@@ -182,6 +182,11 @@ class Snapshot:
         raw = self._txn.get(U64.pack(file_id), db=self._t.facts)
         return codec.decode_facts(raw) if raw is not None else None
 
+    def package(self, file_id: int) -> str:
+        """`Facts.package` alone, at a twentieth of the cost of all."""
+        raw = self._txn.get(U64.pack(file_id), db=self._t.facts)
+        return codec.decode_package(raw) if raw is not None else ""
+
     def outline(self, file_id: int) -> bytes:
         """Digest of what resolution read of the file itself; b"": not known."""
         return self._txn.get(U64.pack(file_id), db=self._t.outlines) or b""
