@@ -5,8 +5,10 @@ Terms: a *job* is one file to parse or to render; it is *urgent* when a person w
 
 Parsing holds the interpreter lock and can hang on hostile input, so it always happens in another process
 (`daemon.parser_process`), which also opens, reads and hashes the file: a file that did not change costs the daemon
-nothing but its stat. Up to `DEPTH` jobs are in flight for each child, so that it never waits for us; an urgent job goes
-to the child with the least in flight, and that child takes it before the bulk that it already holds.
+nothing but its stat. What was parsed before, here or in another workspace, is not parsed again: the child takes the
+module from the cache (`daemon.module_cache`). Up to `DEPTH` jobs are in flight for each child, so that it never waits
+for us; an urgent job goes to the child with the least in flight, and that child takes it before the bulk that it
+already holds.
 
 Blame. A child that makes no progress for `deadline_s`, or that dies, had told which file it was parsing ("start", with
 stat and digest). That file is skipped ("parser timeout"), or tried once more and then skipped ("parser crash"); all
