@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 _MACRO = rb"(?P<macro>_*[A-Z][A-Z0-9_]{3,}(?:[ \t]*\([^;{}()]*\))?)"
 _CLASS_MACRO = re.compile(
-    rb"\b(?:class|struct|union|enum)[ \t]+" + _MACRO + rb"(?=\s+[A-Za-z_][\w:]*\s*(?:final\s*)?[:{])"
+    rb"\b(?:class|struct|union|enum)[ \t]+" + _MACRO + rb"(?=\s+[A-Za-z_][\w:]*\s*(?:<[^;{}()]*>\s*)?(?:final\s*)?[:{])"
 )
 _LINE_MACRO = re.compile(rb"^[ \t]*" + _MACRO + rb"(?=[ \t]*\r?$(?!\s*(?:\{|[A-Za-z_]\w*\s*\()))", re.MULTILINE)
 _TYPE_MACRO = re.compile(
@@ -40,6 +40,12 @@ _NAME_MACRO = re.compile(  # `int API f(…)`, where a type stands before the ma
     rb"^(?:(?:static|extern|inline|const|local)[ \t]+)*"
     rb"(?!(?:static|extern|inline|const|local|typedef|return|else|struct|enum|union|unsigned|case|goto)\b)"
     rb"[A-Za-z_]\w*[ \t]*[ \t*]" + _MACRO + rb"(?=[ \t]+\*?[A-Za-z_]\w*[ \t]*\()",
+    re.MULTILINE,
+)
+_TYPE_ARGUMENT = re.compile(  # `ASSERT_OCTAL(unsigned short, 7);`, which is a call to the grammar but for the type
+    rb"^[ \t]*_*[A-Z][A-Z0-9_]{3,}[ \t]*\(\s*"
+    rb"(?P<macro>(?:(?:const|unsigned|signed|long|short|int|char|bool|float|double)\b[ \t*]*)+,)"
+    rb"(?=[^;{}\n]*(?:\n[^;{}\n]*)?\)[ \t]*;)",
     re.MULTILINE,
 )
 _OLD_PROTOTYPE = re.compile(  # `int f OF((int a));`
@@ -90,6 +96,7 @@ def without_macros(raw: bytes) -> bytes:
     raw = _blanked(_CLASS_MACRO, raw, classes)
     raw = _blanked(_LINE_MACRO, raw, leading)
     raw = _blanked(_TYPE_MACRO, raw, leading)
+    raw = _blanked(_TYPE_ARGUMENT, raw, leading)
     raw = _blanked(_NAME_MACRO, raw, inner)
     if _may_have_prototype_macro(raw):
         raw = _OLD_PROTOTYPE.sub(lambda match: b" " * len(match[1]) + match[2] + b" ", raw)
