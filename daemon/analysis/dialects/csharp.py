@@ -11,7 +11,7 @@ from codegraphd.daemon.analysis.flags import ABSTRACT, ASYNC, DECLARATION, EXPOR
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import CALLABLES, Dialect, Draft, Import, node_text
-from codegraphd.daemon.analysis.written_types import GENERIC
+from codegraphd.daemon.analysis.written_types import arguments, count_arguments
 
 KEYWORDS = names(
     "abstract and as await base bool break byte case catch char checked class const continue decimal default delegate "
@@ -224,8 +224,8 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
         of = match[5] or ""
     if not of or of in _NO_TYPES:
         return []
-    is_generic = "<" in written and re.search(rf"(?<![\w.]){re.escape(of)}\s*<", written) is not None
-    return [(match[4], of + GENERIC if is_generic else of)]
+    bracket = re.search(rf"(?<![\w.]){re.escape(of)}\s*<", written) if "<" in written else None
+    return [(match[4], of + arguments(count_arguments(written, bracket.end() - 1)) if bracket else of)]
 
 
 def _tidy(signature: str) -> str:
