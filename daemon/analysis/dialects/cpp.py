@@ -9,7 +9,7 @@ from functools import lru_cache
 import tree_sitter
 
 from codegraphd.daemon.analysis.dialects.cpp_conditionals import without_conditionals
-from codegraphd.daemon.analysis.dialects.cpp_macros import without_macros
+from codegraphd.daemon.analysis.dialects.cpp_macros import without_inner_comments, without_macros
 from codegraphd.daemon.analysis.flags import ABSTRACT, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
@@ -342,6 +342,7 @@ def _dialect(grammar: str, queries: tuple[str, ...], keywords: frozenset[str], c
         imports=_imports,
         typed=_typed,
         prepare=without_macros,
+        silence=without_inner_comments,
         repairs=without_conditionals,
         tidy=_tidy,
     )

@@ -17,8 +17,8 @@ _LINE_MACRO = re.compile(rb"^[ \t]*" + _MACRO + rb"(?=[ \t]*\r?$(?!\s*(?:\{|[A-Z
 _TYPE_MACRO = re.compile(
     rb"^[ \t]*(?:extern[ \t]+|static[ \t]+|inline[ \t]+)*"
     + _MACRO
-    + rb"(?=[ \t]+(?:(?:const|unsigned|signed|long|struct|"
-    rb"static|inline|virtual|explicit|extern|enum)[ \t]+)*[A-Za-z_][\w:<>]*[ \t*&]+[\w:~]+[ \t]*\()",
+    + rb"(?=[ \t]+(?:(?:const|unsigned|signed|long|struct|static|inline|virtual|explicit|extern|enum)[ \t]+)*"
+    rb"(?:[A-Za-z_][\w:<>]*[ \t*&]+[\w:~]+|~\w+)[ \t]*\()",
     re.MULTILINE,
 )
 _TAIL_MACRO = re.compile(
@@ -51,6 +51,7 @@ _TYPE_ARGUMENT = re.compile(  # `ASSERT_OCTAL(unsigned short, 7);`, which is a c
 _OLD_PROTOTYPE = re.compile(  # `int f OF((int a));`
     rb"\b((?:OF|PARAMS|__P|_P|PROTO|ARGS)[ \t]*\()(\([^;{}]*\))\)(?=\s*;)"
 )
+_INNER_COMMENT = re.compile(rb"/\*(?:[^*\n]|\*(?!/))*\*/(?=[^\n]*\\\r?\n)")  # to the grammar a macro ends at a comment
 _CAPITALS = re.compile(rb"[A-Z_][A-Z0-9_]{3,}")  # a `macro` begins where one of these does
 _KEYWORDS = (b"class", b"struct", b"union", b"enum")
 _STORAGE = (b"extern", b"static", b"inline")
@@ -59,6 +60,13 @@ _MAX_GAP = 1_000  # blanks between a keyword and a macro
 _NOT_LINE_END = re.compile(rb"[^\n]")
 _DEFAULT = re.compile(rb"=\s*default\s*;")
 _PROTOTYPE_MACROS = (b"OF", b"PARAMS", b"_P", b"PROTO", b"ARGS")
+
+
+def without_inner_comments(raw: bytes) -> bytes:
+    """`raw` with the comments that stand in the lines of a macro made blanks."""
+    if b"\\" not in raw or b"/*" not in raw:
+        return raw
+    return _INNER_COMMENT.sub(lambda match: b" " * len(match[0]), raw)
 
 
 def without_macros(raw: bytes) -> bytes:
