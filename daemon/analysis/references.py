@@ -39,6 +39,7 @@ _CLASS_NAME = re.compile(r"_*[A-Z]\w*[a-z]|_*[A-Z]$")
 _INDEX = re.compile(r"\[[^\[\]]*\]$|(?:::\s*)?<[^()]*>")  # type arguments of a call: `f[int]`, `f::<T>`, `f<T>`
 _CONDITIONAL = re.compile(r"(?<![\w.)\]?!@>\x80-\xff])([A-Za-z_@\x80-\xff][\w.\x80-\xff]*)\s*\?\s*\Z", re.ASCII)
 _GENERIC_TYPE = re.compile(r"([\w.\x80-\xff]+)\s*<[^()]*>", re.ASCII)
+_GENERIC_MEMBER = re.compile(r"([\w.\x80-\xff]+)\s*<(?:[^()<>]|<[^()<>]*>)*>\s*\.\s*(\w+)(?:\s*<[^()]*>)?", re.ASCII)
 _TYPES = frozenset({"type", "instantiate", "inherit", "implement", "base"})
 _MADE = re.compile(r"(?:new\s+)?([\w.]+)\s*\([^()]*\)", re.ASCII)
 
@@ -291,6 +292,9 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
         if tail := _TAIL.search(text):
             head = _CONDITIONAL.search(source.text, max(0, start - MAX_SPAN), start)
             yield tail[1], UNKNOWN if head is None else plain(head[1]) or UNKNOWN, ""
+        return
+    if dialect.counts_arguments and "<" in text and (match := _GENERIC_MEMBER.fullmatch(text)):
+        yield match[2], match[1], match[1] + arguments(count_arguments(text, text.index("<")))
         return
     is_whole = end - start <= MAX_SPAN
     if is_whole and "(" not in text and (dotted := plain(_INDEX.sub("", text) if kind == "call" else _drop(text))):
