@@ -19,7 +19,7 @@ from operator import attrgetter
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.places import Places
 from codegraphd.daemon.analysis.syntax import Captures, Dialect, Draft, Span
-from codegraphd.daemon.analysis.written_types import GENERIC, WrittenTypes
+from codegraphd.daemon.analysis.written_types import WrittenTypes, arguments, count_arguments
 from codegraphd.store.records import Reference
 
 UNKNOWN = "?"
@@ -39,6 +39,7 @@ _CLASS_NAME = re.compile(r"_*[A-Z]\w*[a-z]|_*[A-Z]$")
 _INDEX = re.compile(r"\[[^\[\]]*\]$|(?:::\s*)?<[^()]*>")  # type arguments of a call: `f[int]`, `f::<T>`, `f<T>`
 _CONDITIONAL = re.compile(r"(?<![\w.)\]?!@>\x80-\xff])([A-Za-z_@\x80-\xff][\w.\x80-\xff]*)\s*\?\s*\Z", re.ASCII)
 _GENERIC_TYPE = re.compile(r"([\w.\x80-\xff]+)\s*<[^()]*>", re.ASCII)
+_GENERIC_MEMBER = re.compile(r"([\w.\x80-\xff]+)\s*<(?:[^()<>]|<[^()<>]*>)*>\s*\.\s*(\w+)(?:\s*<[^()]*>)?", re.ASCII)
 _TYPES = frozenset({"type", "instantiate", "inherit", "implement", "base"})
 _MADE = re.compile(r"(?:new\s+)?([\w.]+)\s*\([^()]*\)", re.ASCII)
 
@@ -70,7 +71,7 @@ class _Said:
     base: str  # the dotted name that a class inherits from or implements; "": none
     builtin: str  # refers to nothing unless the file defines this name; "": it may
     own: str  # refers to nothing in a unit of this name: the type itself
-    mark: str  # GENERIC: the name is written with type arguments, in a language where that is another type
+    mark: str  # `arguments` that the name is written with, in a language where that is another type
 
 
 _NOTHING = _Said("", "", "", "", "", "", "", "")
@@ -157,7 +158,7 @@ def references_of(
     vocabulary.begin()
     plain = {kind: vocabulary.of(kind) for kind in set(kinds.values())}
     reads_types, text, is_ascii = dialect.types is not None, source.text, source.is_ascii
-    marked = {kind: vocabulary.of(kind, GENERIC) for kind in plain if dialect.counts_arguments and kind in _TYPES}
+    counts_arguments = dialect.counts_arguments
     has_paths = "::" in text
     unit, is_full, limit = -1, False, 0
     types_end = 0
@@ -176,8 +177,8 @@ def references_of(
         if is_full:
             continue
         piece = text[start if end - start <= MAX_SPAN else end - MAX_SPAN : end]
-        mark = GENERIC if kind in marked and ("<" in piece or text.startswith("<", end)) else ""
-        said = (marked if mark else plain)[kind][piece]
+        mark = _mark(text, start, end) if counts_arguments and kind in _TYPES else ""
+        said = (vocabulary.of(kind, mark) if mark else plain[kind])[piece]
         if said in said_here:
             continue
         if said is not None:
@@ -232,17 +233,26 @@ def _kinds(captures: Captures, source: Source) -> dict[Span, str]:
 def _ordered(kinds: Mapping[Span, str], drafts: Sequence[Draft]) -> list[tuple[Span, str]]:
     """The spans in order, less what is no reference of its own.
 
-    A type's name that ends a longer name (the `C` of `a.b.C`) is part of that; a definition is no reference.
+    A type's name that ends a longer name (the `C` of `a.b.C`) is part of that, as is one that begins what is made
+    (the `Box` of `new Box<T>()`); a definition is no reference.
     """
     ordered = [(span, kinds[span]) for span in sorted(kinds)]
     # End -> the smallest start of a name that ends there: the later entry wins.
     longest = {span[1]: span[0] for span, kind in reversed(ordered) if kind != "call"}
+    made = {span[0] for span, kind in ordered if kind == "instantiate"}
     definitions = {draft.node.byte_range for draft in drafts} & kinds.keys()
     return [
         (span, kind)
         for span, kind in ordered
-        if (kind != "type" or longest[span[1]] == span[0]) and (not definitions or span not in definitions)
+        if (kind != "type" or (longest[span[1]] == span[0] and span[0] not in made))
+        and (not definitions or span not in definitions)
     ]
+
+
+def _mark(text: str, start: int, end: int) -> str:
+    """The `arguments` that a type's name is written with."""
+    at = end if text.startswith("<", end) else text.find("<", start, end)
+    return arguments(count_arguments(text, at)) if at >= 0 else ""
 
 
 def _path_before(masked: str, start: int) -> int:
@@ -283,6 +293,9 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
             head = _CONDITIONAL.search(source.text, max(0, start - MAX_SPAN), start)
             yield tail[1], UNKNOWN if head is None else plain(head[1]) or UNKNOWN, ""
         return
+    if dialect.counts_arguments and "<" in text and (match := _GENERIC_MEMBER.fullmatch(text)):
+        yield match[2], match[1], match[1] + arguments(count_arguments(text, text.index("<")))
+        return
     is_whole = end - start <= MAX_SPAN
     if is_whole and "(" not in text and (dotted := plain(_INDEX.sub("", text) if kind == "call" else _drop(text))):
         scope, _, name = dotted.rpartition(".")
@@ -300,6 +313,6 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
         return
     made = _MADE.fullmatch(before) if dialect.calls_make or before.startswith("new") else None
     if dialect.counts_arguments and (match := _GENERIC_TYPE.fullmatch(before)):
-        yield name, UNKNOWN, match[1] + GENERIC
+        yield name, UNKNOWN, match[1] + arguments(count_arguments(before, before.index("<")))
         return
     yield name, UNKNOWN, made[1] if made is not None and made[1].rpartition(".")[2][:1].isupper() else ""

@@ -209,4 +209,4 @@ def _body_words(printed: Print, source: Source, dialect: Dialect) -> str:
 
 @cache
 def _speller(dialect: Dialect) -> words.LatinSpeller:
-    return words.LatinSpeller(dialect.keywords)
+    return words.LatinSpeller(dialect.keywords | dialect.contextual)

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codegraphd.daemon.analysis.languages import FAMILY
-from codegraphd.daemon.analysis.written_types import GENERIC
 from codegraphd.daemon.graph.keys import (
     FUNCTION_KINDS,
     NAMELESS_KINDS,
@@ -165,7 +164,7 @@ class _Found:
         names = self._names
         if ref.scope and self._is_parameter(ref.source, ref.scope.partition(".")[0]):
             return EXTERNAL  # `T.Item`
-        receiver = "" if ref.receiver == GENERIC else ref.receiver  # then it tells of the name itself
+        receiver = "" if ref.receiver.startswith("<") else ref.receiver  # then it tells of the name itself
         if receiver or (ref.scope and not (ref.kind == "type" and ref.scope == "?")):
             return names.scoped(at, ref.scope, ref.name, receiver)
         if ref.kind == "type" and self._is_parameter(ref.source, ref.name):
