@@ -16,6 +16,7 @@ import functools
 import itertools
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -78,20 +79,33 @@ class Encoder:
         batch = filled(batch)
         lengths = [len(ids) for ids in batch]
         flat = np.concatenate([np.asarray(ids, np.int64) for ids in batch])
-        places = np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]) + self._first_position
         ids = torch.from_numpy(flat).to(self.device)
         # index_select takes a third of the time of indexing
         hidden = self._words.index_select(0, ids)
-        hidden += self._positions.index_select(0, torch.from_numpy(places).to(self.device))
+        first = self._first_position
+        if n_texts == 1:  # a question: what it can do without counts, each small operation costs it 10 to 50 us
+            hidden += self._positions[first : first + lengths[0]]
+        else:
+            places = np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]) + first
+            hidden += self._positions.index_select(0, torch.from_numpy(places).to(self.device))
         hidden = self._norm(hidden).to(self._kind)
         shape = Shape(lengths, self.device)
         for layer in self._layers:
             hidden = layer(hidden, shape)
-        rows = functional.normalize(self._pool(hidden.float(), shape), dim=1)[:n_texts]
-        return np.asarray(rows.cpu().numpy())
+        return self._rows(hidden, shape, n_texts)
+
+    def _rows(self, hidden: torch.Tensor, shape: Shape, n_texts: int) -> np.ndarray:
+        """The vectors of the first `n_texts` texts: pooled, of length 1."""
+        rows = np.asarray(self._pool(hidden.float(), shape)[:n_texts].cpu().numpy())
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+        return np.asarray(rows / np.maximum(lengths, 1e-12))
 
     def _pool(self, hidden: torch.Tensor, shape: Shape) -> torch.Tensor:
         """[tokens, dim] -> [texts, dim], up to the length of each row."""
+        if len(shape.sizes) == 1:
+            if self._pooling == "first":
+                return hidden[:1]
+            return hidden.amax(0, keepdim=True) if self._pooling == "max" else hidden.sum(0, keepdim=True)
         if self._pooling == "first":
             return hidden[shape.starts[:-1]]
         if self._pooling == "max":
@@ -130,10 +144,18 @@ class Shape:
 
     def __init__(self, lengths: Sequence[int], device: str) -> None:
         self.sizes = list(lengths)
-        self.lengths = torch.tensor(self.sizes, device=device)
-        self.starts = functional.pad(self.lengths.cumsum(0), (1, 0))
+        self._device = device
         self.longest = max(self.sizes)
         self.is_even = min(self.sizes) == self.longest
+
+    @functools.cached_property
+    def lengths(self) -> torch.Tensor:
+        return torch.tensor(self.sizes, device=self._device)
+
+    @functools.cached_property
+    def starts(self) -> torch.Tensor:
+        """Rows of the texts' first tokens, and the end of the last one."""
+        return functional.pad(self.lengths.cumsum(0), (1, 0))
 
     @functools.cached_property
     def runs(self) -> list[Run]:
@@ -147,7 +169,7 @@ class Shape:
     @functools.cached_property
     def _real(self) -> torch.Tensor:
         """bool[texts, longest]: which places of the rectangle hold a token."""
-        return torch.arange(self.longest, device=self.lengths.device) < self.lengths[:, None]
+        return torch.arange(self.longest, device=self._device) < self.lengths[:, None]
 
     @functools.cached_property
     def mask(self) -> torch.Tensor:
@@ -239,8 +261,10 @@ class _Layer:
 
     def _mix(self, qkv: torch.Tensor, run: Run) -> torch.Tensor:
         """The attention of one run: [texts * length, dim]."""
-        stride = qkv.shape[1]
+        kind, stride = qkv.dtype, qkv.shape[1]
         width = stride // 3
+        if qkv.shape[0] <= _FEW_TOKENS and qkv.device.type == "cpu":
+            qkv = qkv.float()  # the kernel for bfloat16 lays out keys and values first: 135 us for 13 tokens, this 80
         each = width // self._heads
         steps = (run.length * stride, each, stride, 1)
         first = run.first * stride
@@ -248,7 +272,7 @@ class _Layer:
         keys = qkv.as_strided((run.texts, self._heads, run.seen, each), steps, first + width)
         values = qkv.as_strided((run.texts, self._heads, run.seen, each), steps, first + 2 * width)
         mixed = functional.scaled_dot_product_attention(asks, keys, values, attn_mask=run.mask)
-        return mixed.transpose(1, 2).reshape(run.texts * run.length, width)
+        return mixed.transpose(1, 2).reshape(run.texts * run.length, width).to(kind)
 
 
 class _Norm:
@@ -293,6 +317,7 @@ class _PackedLinear:
 
 
 _TYPICAL_TOKENS = 1024
+_FEW_TOKENS = 24  # a question; from 32 on bfloat16 is as fast
 _LANE = 16  # floats of the widest vector registers
 _ROWS = 32  # a batch's tokens are filled up to a multiple of it
 
@@ -356,9 +381,37 @@ class _Weights(Mapping[str, torch.Tensor]):
         """One product for the stacked weights of `names`."""
         weight = torch.cat([self[f"{name}.weight"] for name in names])
         bias = torch.cat([self[f"{name}.bias"] for name in names])
-        if self._device.type == "cpu":
-            try:
-                return _PackedLinear(weight, bias, approximation)
-            except RuntimeError:  # not built with oneDNN, or not for this type on this processor
-                pass
+        if self._device.type == "cpu" and _packing_pays(self._kind):
+            return _PackedLinear(weight, bias, approximation)
         return _Linear(weight, bias, approximation)
+
+
+@functools.cache
+def _packing_pays(kind: torch.dtype) -> bool:
+    """Whether oneDNN's product with weights laid out beforehand is there and fast on this processor.
+
+    torch's own product in float32 is MKL's, where it is built with it, and that may use vectors that oneDNN may not:
+    limited to AVX2, oneDNN did 80 GFLOP/s and MKL 140.
+    """
+    weight, bias, x = torch.randn(768, 768), torch.randn(768), torch.randn(128, 768)
+    weight, bias, x = weight.to(kind), bias.to(kind), x.to(kind)
+    try:
+        packed = _PackedLinear(weight, bias, None)
+        packed(x)
+    except RuntimeError:  # not built with oneDNN, or not for this type on this processor
+        return False
+    if kind != torch.float32:
+        return True
+    plain = _Linear(weight, bias, None)
+    ours, theirs = [], []
+    for _ in range(4):
+        ours.append(_seconds(packed, x))
+        theirs.append(_seconds(plain, x))
+    return min(ours) < 1.2 * min(theirs)  # it also adds and does gelu in the same loop
+
+
+def _seconds(product: _Linear | _PackedLinear, x: torch.Tensor) -> float:
+    """Of processor time: other load does not count."""
+    start = time.thread_time()
+    product(x)
+    return time.thread_time() - start

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from codegraphd.daemon.embedding.code_graph import CodeIds
 from codegraphd.daemon.embedding.encoder import Encoder, Shape, filled
@@ -44,8 +43,7 @@ class GraphEncoder(Encoder):
         for layer in self._layers:
             hidden = layer(hidden, shape)
         text = hidden[torch.from_numpy(layout.text).to(self.device)].float()
-        rows = functional.normalize(self._pool(text, Shape(layout.text_lengths, self.device)), dim=1)[:n_inputs]
-        return np.asarray(rows.cpu().numpy())
+        return self._rows(text, Shape(layout.text_lengths, self.device), n_inputs)
 
 
 class _Layout:

@@ -3,7 +3,9 @@
 `Supervisor.handle(event, now)` takes what happened and returns what to do. The rules:
 
 - The process starts when there is work, and ends after `idle_s` without any, or when it has grown by `growth_bytes`.
-- Bulk work is cut into *pieces*, of which two are with the worker at a time: one in the model, one being tokenised.
+- Work is cut into *pieces*. Of bulk, as many are with the worker at a time as it asks for: two on a processor, one in
+  the model and one being tokenised; more where a card takes several at once. Urgent pieces go before them, and do not
+  wait for one of them to come back.
 - When the worker dies, or a call of the model takes `hang_s`, the pieces in the model are under suspicion. They are
   cut into eighths that are sent one at a time, until single inputs are left; an input that dies twice alone is *set
   aside*. All else is sent again. A query that dies is not sent again. When the model only raises, the same is done,
@@ -47,7 +49,7 @@ from codegraphd.daemon.embedding.models import ModelError, ModelInfo
 from codegraphd.store.records import Batch, Input
 
 PIECE = 64  # inputs
-IN_FLIGHT = 2  # pieces
+IN_FLIGHT = 2  # urgent pieces, and bulk ones until the worker says how many it wants
 SPLIT = 8
 TRIES = 2  # deaths of a single input before it is set aside
 DEATHS = 5  # in a row; a piece of 64 with one deadly input costs 4: 64, 8, 1, 1
@@ -65,6 +67,7 @@ class _Piece:
     deaths: int = 0
     sent: float = 0.0
     is_suspect: bool = False  # sent alone, so that blame is exact
+    is_urgent: bool = False
 
 
 @dataclass(slots=True)
@@ -145,6 +148,11 @@ class Supervisor:
         return min(moments, default=None)
 
     @property
+    def in_flight(self) -> int:
+        """How many pieces of bulk the worker wants to have at a time."""
+        return self.loaded.requests if self.loaded is not None else IN_FLIGHT
+
+    @property
     def chosen(self) -> str | None:
         """The name in the chain of the model in use."""
         return self._chain[self.place] if self.model is not None else None
@@ -163,13 +171,16 @@ class Supervisor:
         n = len(batch.inputs)
         rows = np.empty((n, self.model.dim), np.float32)
         self._open[batch.id] = _Open(batch, n, rows, [False] * n, [0] * n)
-        self._waiting.extend(self._cut(batch, range(n), PIECE))
+        place = sum(1 for piece in self._waiting if piece.is_urgent) if batch.urgent else len(self._waiting)
+        for at, piece in enumerate(self._cut(batch, range(n), PIECE), start=place):
+            self._waiting.insert(at, piece)
         return [] if n else self._finish(batch.id)
 
     def _cut(self, batch: Batch, places: range, size: int) -> Iterator[_Piece]:
         for at in range(places.start, places.stop, size):
             part = range(at, min(at + size, places.stop))
-            yield _Piece(next(self._numbers), batch.id, part, batch.inputs[part.start : part.stop])
+            inputs = batch.inputs[part.start : part.stop]
+            yield _Piece(next(self._numbers), batch.id, part, inputs, is_urgent=batch.urgent)
 
     def _ask(self, asked: Asked) -> list[Action]:
         if self.model is None:
@@ -416,15 +427,22 @@ class Supervisor:
                 actions.append(Send(Ask(wire, asked.role, asked.texts, asked.flows)))
         while self._waiting:
             piece = self._waiting[0]
-            is_careful = piece.is_suspect or any(other.is_suspect for other in self._sent.values())
-            if len(self._sent) >= (1 if is_careful else IN_FLIGHT):
+            if len(self._sent) >= self._room(piece):
                 break
             self._sent[piece.id] = self._waiting.popleft()
             piece.sent = now
             flows = tuple(item.flow for item in piece.inputs)
             texts = tuple(item.text for item in piece.inputs)
-            actions.append(Send(Embed(piece.id, texts, flows if any(flows) else ())))
+            actions.append(Send(Embed(piece.id, texts, flows if any(flows) else (), piece.is_urgent)))
         return actions
+
+    def _room(self, piece: _Piece) -> int:
+        """So many pieces with the worker leave no room for this one."""
+        others = self._sent.values()
+        if piece.is_suspect or any(other.is_suspect for other in others):
+            return 1
+        n_bulk = sum(1 for other in others if not other.is_urgent)
+        return n_bulk + IN_FLIGHT if piece.is_urgent else len(others) - n_bulk + self.in_flight
 
     def _enter(self, state: str) -> list[Action]:
         self.state = state
