@@ -84,21 +84,27 @@ class Encoder:
         n_texts = len(batch)
         batch = filled(batch)
         lengths = [len(ids) for ids in batch]
-        flat = np.concatenate([np.asarray(ids, np.int64) for ids in batch])
+        extra = self._extra(lengths[0]) if n_texts == 1 else 0
+        flat = np.concatenate([np.asarray(ids, np.int64) for ids in [*batch, [batch[0][0]] * extra]])
         ids = placed(flat, self.device)
         # index_select takes a third of the time of indexing
         hidden = self._words.index_select(0, ids)
         first = self._first_position
         if n_texts == 1:  # a question: what it can do without counts, each small operation costs it 10 to 50 us
-            hidden += self._positions[first : first + lengths[0]]
+            hidden += self._positions[first : first + lengths[0] + extra]
         else:
             places = np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]) + first
             hidden += self._positions.index_select(0, placed(places, self.device))
         hidden = self._norm(hidden).to(self._kind)
-        shape = Shape(lengths, self.device)
+        shape = Shape(lengths, self.device, extra)
         for layer in self._layers:
             hidden = layer(hidden, shape)
         return self._rows(hidden, shape, n_texts)
+
+    def _extra(self, length: int) -> int:
+        """How many rows fill up a text that stands alone: for what `filled` says, and the kernels count in tiles."""
+        extra = -length % _LANE
+        return extra if self.device == "cpu" and self._first_position + length + extra <= len(self._positions) else 0
 
     def _rows(self, hidden: torch.Tensor, shape: Shape, n_texts: int) -> np.ndarray:
         """The vectors of the first `n_texts` texts: pooled, of length 1."""
@@ -109,6 +115,7 @@ class Encoder:
     def _pool(self, hidden: torch.Tensor, shape: Shape) -> torch.Tensor:
         """[tokens, dim] -> [texts, dim], up to the length of each row."""
         if len(shape.sizes) == 1:
+            hidden = hidden[: shape.longest]
             if self._pooling == "first":
                 return hidden[:1]
             return hidden.amax(0, keepdim=True) if self._pooling == "max" else hidden.sum(0, keepdim=True)
@@ -148,8 +155,10 @@ class Shape:
 
     is_masked = False  # whether `mask` says more than where the texts end: then only the rectangle will do
 
-    def __init__(self, lengths: Sequence[int], device: str) -> None:
+    def __init__(self, lengths: Sequence[int], device: str, extra: int = 0) -> None:
+        """`extra`: so many rows follow the only text, and nobody looks at them."""
         self.sizes = list(lengths)
+        self._extra = extra
         self._device = device
         self.longest = max(self.sizes)
         self.is_even = min(self.sizes) == self.longest
@@ -165,6 +174,9 @@ class Shape:
 
     @functools.cached_property
     def runs(self) -> list[Run]:
+        if self._extra:
+            rows = self.longest + self._extra
+            return [Run(0, 1, rows, rows, _mask_from(self.longest, rows))]
         return _runs(self.sizes)
 
     @functools.cached_property
@@ -195,13 +207,16 @@ def _runs(sizes: Sequence[int]) -> list[Run]:
         texts = len(list(same))
         last = first + (texts - 1) * length
         seen = min(-(-length // _LANE) * _LANE, rows - last)
-        mask = None
-        if seen > length:
-            mask = torch.zeros(1, 1, 1, seen)
-            mask[..., length:] = -torch.inf
+        mask = _mask_from(length, seen) if seen > length else None
         found.append(Run(first, texts, length, seen, mask))
         first = last + length
     return found
+
+
+def _mask_from(length: int, seen: int) -> torch.Tensor:
+    mask = torch.zeros(1, 1, 1, seen)
+    mask[..., length:] = -torch.inf
+    return mask
 
 
 # asks, keys, values: [tokens, heads, each]; twice the int32 bounds of the texts; twice the longest -> like `asks`
@@ -282,5 +297,5 @@ class _Layer:
 
 
 _FEW_TOKENS = 24  # a question; from 32 on bfloat16 is as fast
-_LANE = 16  # floats of the widest vector registers
+_LANE = 16  # floats of the widest vector registers, and rows of a matrix tile
 _ROWS = 32  # a batch's tokens are filled up to a multiple of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import inspect
 import itertools
@@ -127,6 +128,19 @@ def test_no_text_of_a_batch_sees_another(mini: tuple[ModelInfo, np.ndarray], dty
             rows.append(backend.encode([ids.tolist() for ids in batch]))
         assert np.array_equal(rows[0][at], rows[1][at])
         assert not np.array_equal(rows[0], rows[1])
+
+
+@pytest.mark.parametrize("pooling", list(POOL))
+@pytest.mark.parametrize("length", [1, 2, 13, 16, 17, 24, 25, 95, 128, 500, 512])
+def test_a_text_alone_gets_the_vector_that_it_gets_in_a_batch(
+    mini: tuple[ModelInfo, np.ndarray], length: int, pooling: str, tmp_path: Path
+) -> None:
+    """Alone it goes a shorter way, with rows behind it that nothing may come from."""
+    info = dataclasses.replace(mini[0], pooling=pooling)
+    backend = open_backend(info, "cpu", "float32", str(tmp_path))
+    text = list(range(3000, 3000 + length))
+    together = backend.encode([text, [2000] * 33])
+    assert np.allclose(backend.encode([text])[0], together[0], atol=2e-6)
 
 
 def varlen_attention(
