@@ -87,8 +87,12 @@ def onnx(directory: str) -> Embed:
     tokenizer = AutoTokenizer.from_pretrained(directory)
 
     class Hidden(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
         def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> Any:
-            return model(input_ids=ids, attention_mask=mask).last_hidden_state
+            return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -210,7 +210,7 @@ class Feeder:
             for file_id in forming.files:
                 files[file_id] = view.file_by_id(file_id)
         if ready:
-            self._attach({}, ready)
+            self._attach({}, ready, is_urgent=is_urgent)
         if not forming.units:
             return
         self._forming[is_urgent] = forming
@@ -363,7 +363,8 @@ class Feeder:
     def _finish(self, number: int, vectors: dict[bytes, Any]) -> None:
         sent = self._release(number)
         if sent is not None:
-            self._attach(vectors, [*sent.units, *sent.followers])
+            # an edit may be among the followers
+            self._attach(vectors, [*sent.units, *sent.followers], is_urgent=sent.is_urgent or bool(sent.followers))
 
     def _release(self, number: int) -> _Sent | None:
         sent = self._sent.pop(number, None)
@@ -373,7 +374,8 @@ class Feeder:
                 del asked[name]
         return sent
 
-    def _attach(self, vectors: dict[bytes, Any], units: list[int]) -> None:
+    def _attach(self, vectors: dict[bytes, Any], units: list[int], *, is_urgent: bool) -> None:
+        """Commit them. What nobody waits for goes behind the steps of edits."""
         edition, settings = self.edition, self.settings
         if edition.model is None:
             self.backlog.put_back(units)
@@ -389,7 +391,7 @@ class Feeder:
             # The rest has a newer recipe by now: it waits again under that one.
             self._deferred += [(0.0, unit) for unit in units if unit not in settled]
 
-        self._submit(lambda index: attach(index, settings, edition, vectors, units), True, done)
+        self._submit(lambda index: attach(index, settings, edition, vectors, units), is_urgent, done)
 
 
 def _set_aside(index: Index, edition: Edition, units: Iterable[int]) -> Outcome:

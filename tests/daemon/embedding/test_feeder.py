@@ -28,6 +28,7 @@ class Bench:
         self.shared = Shared()
         self.reads_flow = False
         self.batches = 2
+        self.commits: list[bool] = []  # of each: whether it goes before bulk
         self.rendering: list[Callable[[], None]] | None = None  # a list: texts come once these are called
         self.feeder = self.make_feeder(lab.editions[0])
 
@@ -49,7 +50,8 @@ class Bench:
         else:
             self.rendering.append(lambda: done(answer))
 
-    def _submit(self, job: Callable[[Any], Outcome], _: bool, then: Callable[[Any], None]) -> None:
+    def _submit(self, job: Callable[[Any], Outcome], interactive: bool, then: Callable[[Any], None]) -> None:
+        self.commits.append(interactive)
         future = self.lab.writer.submit(job)
         future.result()
         then(future)
@@ -204,6 +206,8 @@ def test_what_was_just_saved_does_not_wait_for_the_bulk_to_come_back(bench: Benc
     bench.feeder.pump(1.0)
     assert bench.told() == [(False, BATCH_UNITS), (False, BATCH_UNITS), (True, 2)]
     assert {item.text.split("(")[0] for item in bench.sent[-1].inputs} == {"def c0", "def c1"}
+    bench.answer()
+    assert bench.commits == [False, False, True]
 
 
 def test_what_was_just_saved_does_not_wait_for_texts_of_the_bulk(bench: Bench) -> None:
