@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from codegraphd.daemon.embedding.models import DEFAULT
-from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, ModelState
+from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, ModelState, ModelUnavailableError
 from codegraphd.store.records import Batch, Input, digest
 
 PIECE = 64  # what the feeder puts into a batch
@@ -50,6 +50,7 @@ class Candidate:
     """The real worker, as the daemon uses it but without niceness, so that it and the baseline are scheduled alike."""
 
     def __init__(self, section: Section, cache: str, variables: Mapping[str, str], nice: int = 0) -> None:
+        """Raises ModelUnavailableError when the model cannot be run so."""
         self.heard: queue.SimpleQueue[Embedded | Failed | ModelState] = queue.SimpleQueue()
         self.numbers = 0
         self.edits: dict[int, threading.Event] = {}  # batch -> set when it is answered
@@ -57,7 +58,11 @@ class Candidate:
         with surroundings(variables):
             self.embedder = Embedder(section, cache, self._hear, nice=nice)
             self.embedder.start()
-            self.embedder.query(["warm"], timeout=300).result()
+            try:
+                self.embedder.query(["warm"], timeout=300).result()
+            except ModelUnavailableError:
+                self.embedder.close()
+                raise
         self.start_s = time.perf_counter() - start
 
     def submit(self, texts: Sequence[str]) -> int:

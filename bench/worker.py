@@ -109,7 +109,7 @@ class Bench:
         chosen = candidates["auto"].name()
         for name in self._others(chosen, variables):
             engine, dtype = name.split()
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(worker.ModelUnavailableError):
                 candidates[name] = Candidate(
                     dataclasses.replace(section, dtype=dtype),
                     self.cache,

@@ -189,6 +189,29 @@ def test_auto_measures_once_for_a_processor(
     assert open_backend(mini[0], "cpu", "auto", str(tmp_path)).dtype == "float32"
 
 
+def test_auto_leaves_out_what_cannot_run_on_this_processor(
+    mini: tuple[ModelInfo, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO where it may use AVX2 at most, say: it raises, and torch is there."""
+    load = backends._load
+
+    def raising(*refused: str) -> None:
+        def fake(engine: str, info: ModelInfo, device: str, dtype: str) -> Backend:
+            if f"{engine} {dtype}" in refused:
+                raise RuntimeError("no primitive for this processor")
+            return load(engine, info, device, dtype)
+
+        monkeypatch.setattr(backends, "_load", fake)
+
+    raising("torch bfloat16")
+    assert open_backend(mini[0], "cpu", "auto", str(tmp_path / "1")).dtype == "float32"
+    raising("torch float32")
+    assert open_backend(mini[0], "cpu", "auto", str(tmp_path / "2")).dtype == "bfloat16"
+    raising("torch float32", "torch bfloat16", "openvino float32", "openvino bfloat16")
+    with pytest.raises(RuntimeError, match="no primitive"):
+        open_backend(mini[0], "cpu", "auto", str(tmp_path / "3"))
+
+
 def test_the_cut_before_the_tokenizer_is_exact(mini: tuple[ModelInfo, np.ndarray]) -> None:
     info, _ = mini
     from tokenizers import Tokenizer
