@@ -93,6 +93,13 @@ class Bench:
         # between 770 and 2,000 GFLOP/s.
         self.bf16, self.f32 = matrix_rates("cpu", self.lanes)
 
+    def n(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+    def roberta(self) -> str:
+        directory = self.scratch / "roberta"
+        return str(directory) if directory.exists() else write_roberta(directory)
+
     def matrix(self) -> None:
         """The rates that the shares are of."""
         self.report.add("matrix products, bfloat16", self.bf16 / 1e9, "GFLOP/s", note=f"{self.lanes} cores")
@@ -275,42 +282,61 @@ def _is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def measure(report: Report, scratch: Path, *, quick: bool) -> None:
-    """All of it, into the report."""
-    bench = Bench(report, scratch, quick=quick)
-    texts = functions(512)
-    turns, few, many = (1, 64, 96) if quick else (4, 96, 256)
-    report.heading("MiniLM at 128 tokens")
+def _mini(bench: Bench) -> None:
+    texts, turns, many = functions(256), bench.n(4, 1), bench.n(256, 96)
+    bench.report.heading("MiniLM at 128 tokens")
     bench.table("MiniLM", DEFAULT, texts[:many], turns, {}, Targets(4.5, 34))
     bench.contention(texts[:many], turns)
-    bench.latency(texts[:many], 30 if quick else 100)
-    bench.memory(texts[:few])
-    bench.starts("MiniLM", DEFAULT, 2, 1 if quick else 3)
-    report.heading("limited to AVX2, as most laptops are")
-    bench.table("AVX2 MiniLM", DEFAULT, texts[:few], turns, LIKE_A_LAPTOP, Targets(1.0))
-    report.heading("GraphCodeBERT's shape at 128 tokens, random weights")
-    roberta = write_roberta(scratch / "roberta")
-    bench.table("RoBERTa-base", roberta, texts[: few // 2], max(1, turns // 2), {}, Targets(share=34))
-    bench.starts("RoBERTa-base", roberta, 5, 1)
-    if not quick:
-        bench.table("AVX2 RoBERTa-base", roberta, texts[: few // 4], 1, LIKE_A_LAPTOP, Targets(1.0))
-    bench.matrix()
-    if has_card():
-        report.heading("on the CUDA card, from text to vector")
-        bench.card("MiniLM", DEFAULT, functions(8192), turns)
-        bench.card("RoBERTa-base", roberta, functions(8192), turns)
-    else:
+
+
+def _waits(bench: Bench) -> None:
+    texts = functions(256)
+    bench.report.heading("what somebody waits for, and memory")
+    bench.latency(texts[: bench.n(256, 96)], bench.n(100, 30))
+    bench.memory(texts[: bench.n(96, 64)])
+    bench.starts("MiniLM", DEFAULT, 2, bench.n(3, 1))
+
+
+def _laptop(bench: Bench) -> None:
+    bench.report.heading("limited to AVX2, as most laptops are")
+    texts = functions(96)[: bench.n(96, 64)]
+    bench.table("AVX2 MiniLM", DEFAULT, texts, bench.n(4, 1), LIKE_A_LAPTOP, Targets(1.0))
+    if not bench.quick:
+        bench.table("AVX2 RoBERTa-base", bench.roberta(), texts[:24], 1, LIKE_A_LAPTOP, Targets(1.0))
+
+
+def _roberta(bench: Bench) -> None:
+    bench.report.heading("GraphCodeBERT's shape at 128 tokens, random weights")
+    texts = functions(48)[: bench.n(48, 32)]
+    bench.table("RoBERTa-base", bench.roberta(), texts, bench.n(2, 1), {}, Targets(share=34))
+    bench.starts("RoBERTa-base", bench.roberta(), 5, 1)
+
+
+def _card(bench: Bench) -> None:
+    if not has_card():
         print("\nno CUDA card here, or a torch that is not built for one: its rows are left out")
+        return
+    bench.report.heading("on the CUDA card, from text to vector")
+    bench.card("MiniLM", DEFAULT, functions(8192), bench.n(4, 1))
+    bench.card("RoBERTa-base", bench.roberta(), functions(8192), bench.n(4, 1))
+
+
+PHASES = {"mini": _mini, "waits": _waits, "laptop": _laptop, "roberta": _roberta, "card": _card}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer texts and turns: about a minute")
+    parser.add_argument("--only", choices=list(PHASES), help="one part of it")
     chosen = parser.parse_args()
     report = Report("worker-quick" if chosen.quick else "worker", machine=machine())
     print(describe(report.machine))
     with tempfile.TemporaryDirectory(prefix="codegraphd-bench-") as scratch:
-        measure(report, Path(scratch), quick=chosen.quick)
+        bench = Bench(report, Path(scratch), quick=chosen.quick)
+        for name, phase in PHASES.items():
+            if chosen.only in {None, name}:
+                phase(bench)
+        bench.matrix()
     print(f"\n{report.table()}\n\nwritten to {report.save()}")
     return 0
 
