@@ -387,10 +387,12 @@ class Indexer:
         future = self.writer.submit(job, interactive=interactive)
         future.add_done_callback(lambda done: self.post(Stepped(done, then)))
 
-    def _render(self, file: FileRecord, flows: tuple[int, ...], done: Callable[[Rendered | None], None]) -> None:
+    def _render(
+        self, file: FileRecord, flows: tuple[int, ...], urgent: bool, done: Callable[[Rendered | None], None]
+    ) -> None:
         root = self.roots.get(file.root)
         if root is None:
             done(None)
             return
         job = RenderJob(root.path, file.path, file.digest, flows)
-        self._texts.render(job, done, urgent=self.feeders.pending(file.root) <= 64)
+        self._texts.render(job, done, urgent=urgent or self.feeders.pending(file.root) <= 64)

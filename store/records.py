@@ -351,6 +351,7 @@ class Input:
 class Batch:
     id: int
     inputs: tuple[Input, ...]
+    urgent: bool = False  # somebody has just saved it, and waits
 
 
 def flags_of(names: Iterable[Flag]) -> int:
