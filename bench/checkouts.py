@@ -35,8 +35,11 @@ REPOSITORIES = {
         Repository("jqlang", "jq", "579e6f76cffd7643ba4002a2c3618a5ea710589a"),
         Repository("google", "leveldb", "78a352f47ed6c1e9d750545e9b242289185b87e1"),
         Repository("fmtlib", "fmt", "60ccad511fd680cb91d8b60a315759f71c67bef9"),
+        Repository("ninja-build", "ninja", "fc6bb98eee5a9710055cb9fe74375a6523831e28"),
+        Repository("google", "re2", "972a15cedd008d846f1a39b2e88ce48d7f166cbd"),
         Repository("App-vNext", "Polly", "173d6d1d2e28a4697f1ac1d22da68f77ff19a0c9"),
         Repository("serilog", "serilog", "60935b4d7abad71cf6157b45a10f5c3c65ead527"),
+        Repository("FluentValidation", "FluentValidation", "ea299fe59719950018fa240dab86da414190d7f4"),
         Repository("microsoft", "CodeBERT", "c0de43d3aaf38e89290f1efb771f8de845e7a489"),
     )
 }

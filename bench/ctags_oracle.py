@@ -2,12 +2,12 @@
 
     python -m bench.ctags_oracle LANGUAGE=DIRECTORY ... [--misses 20]
 
-A tag counts as found when a unit of the same name spans its line. ctags is no compiler, so a tag counts only where its
-line can be a definition (`is_definition`): it takes calls and keywords for methods in Java and C# (`lock (x)`), enum
-constants of Java for methods, type parameters in C# for classes, imported names for aliases in TypeScript, the use of a
-macro for a prototype in C and C++, and JavaScript objects for classes. Left out beside these are Rust's associated
-types and impl blocks, C#'s namespaces (a file's only one is its package), and the test macros of C++, which are units
-by the name of their test.
+A tag counts as found when a unit of the same name spans its line; a test macro of C++, whose unit bears the name of the
+test, when that one does. ctags is no compiler, so a tag counts only where its line can be a definition
+(`is_definition`): it takes calls and keywords for methods in Java and C# (`lock (x)`), enum constants of Java for
+methods, type parameters in C# for classes, imported names for aliases in TypeScript, the use of a macro for a prototype
+in C and C++, and JavaScript objects for classes. Left out beside these are Rust's associated types and impl blocks, and
+C#'s namespaces (a file's only one is its package).
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from codegraphd.daemon.analysis.dialects import dialect
 from codegraphd.daemon.analysis.languages import language_of
 from codegraphd.daemon.analysis.parse import parse
 
@@ -48,6 +47,15 @@ _FILES_AT_ONCE = 400
 _TYPE_END = re.compile(r"[\w>\]?*&)]$")
 _NO_TYPE = re.compile(r"(?:=>|->|\b(?:return|new|throw|await|else|in|out|yield|when|case|is|as|and|or|not|if|while))$")
 _CONTROL = re.compile(r"(?:\} *)?(?:if|else|while|for|foreach|switch|using|return|catch)\b")
+_CALLED_WORDS = frozenset(
+    {"base", "catch", "for", "if", "lock", "switch", "synchronized", "this", "try", "using", "while"}
+)
+_TEST_NAME = re.compile(r"TEST\w*\s*\(\s*(?:\w+\s*,\s*)?(\w+)")
+_HEADER_LINES = 5
+_PLAIN_TYPE = (
+    r"^\s*(?:(?:extern|static|inline|const|unsigned|signed|void|char|short|int|long|float|double|\w+_t)\b[\s*]*)+"
+)
+_SECOND = re.compile(r"(?:extern|static)\b[^;{}=]*\),$")  # `extern int one(void), two(void);`
 
 
 class Tag(NamedTuple):
@@ -107,29 +115,42 @@ def is_definition(language: str, tag: Tag, lines: Sequence[str]) -> bool:
     """Whether the line of a tag can define what the tag says; `lines` are those of the file."""
     line = lines[tag.line - 1] if tag.line <= len(lines) else ""
     name, kind = tag.name, tag.kind
-    if name.startswith(("__anon", "TEST")):
+    if name.startswith("__anon"):
         return False
     if language == "javascript" and kind == "class":
-        return "class" in line
+        return _is_class_or_constructor(name, line)
     if language == "typescript" and kind == "alias":
         return re.match(rf"\s*(?:export\s+|declare\s+)*type\s+{re.escape(name)}\s*(?:[<=]|$)", line) is not None
-    if language in {"typescript", "javascript"}:
-        return name not in dialect(language).keywords and re.search(rf"(?<![\w$]){re.escape(name)}", line) is not None
+    if language in {"typescript", "javascript"}:  # the line of a header that goes over several can be any of them
+        header = "\n".join(lines[max(0, tag.line - _HEADER_LINES) : tag.line])
+        return re.search(rf"(?<![\w$]){re.escape(name)}", header) is not None
     if language == "csharp" and kind != "method":
         return re.search(rf"\b(?:class|struct|interface|enum|record)\s+{re.escape(name)}\b", line) is not None
     if language in {"java", "csharp"} and kind == "method":
-        return "." not in name and name not in dialect(language).keywords and _has_type(tag, lines, line)
+        return name not in _CALLED_WORDS and _has_type(tag, lines, line)
     if language in {"c", "cpp"} and kind == "prototype":
-        return re.fullmatch(r"[A-Z][A-Z0-9_]+", name) is None and _has_type(tag, lines, line)
+        if re.fullmatch(r"[A-Z][A-Z0-9_]+", name) and name != tag.scope.rpartition("::")[2]:
+            return re.search(rf"{_PLAIN_TYPE}{name}\s*\(", line) is not None
+        return _has_type(tag, lines, line)
     return True
+
+
+def _is_class_or_constructor(name: str, line: str) -> bool:
+    """For ctags a JavaScript class is what something is assigned to a member of, functions and plain objects alike."""
+    escaped = re.escape(name)
+    function = rf"\bfunction\s*\*?\s*{escaped}\s*\(|(?<![\w$]){escaped}['\"]?\s*[=:]\s*(?:async\s+)?function\b"
+    return re.search(rf"\bclass\b|{function}", line) is not None
 
 
 def _has_type(tag: Tag, lines: Sequence[str], line: str) -> bool:
     """Whether a type, or a modifier, stands before a name; constructors and conversions have none."""
+    if tag.name.startswith("operator"):
+        return True
     name = tag.name.rpartition("::")[2]
     if name.lstrip("~") == re.split(r"::|\.", tag.scope)[-1] or name.startswith(("operator", "~")):
         return True
-    place = re.search(rf"(?<![\w~]){re.escape(name)}\s*[(<]", line)
+    # The interface that a C# method implements by name stands before it: `int IStore<T>.Size()`.
+    place = re.search(rf"(?<![\w~.])(?:[A-Z]\w*(?:<[^()<>]*>)?\.)*{re.escape(name)}\s*(?:[(<]|\\?$)", line)
     if place is None or _CONTROL.match(line.strip()):
         return False
     before = line[: place.start()].rstrip()
@@ -138,6 +159,8 @@ def _has_type(tag: Tag, lines: Sequence[str], line: str) -> bool:
         before = lines[at].strip()
         before = "" if before.startswith(("//", "*", "/*", "#")) else before
         at -= 1
+    if _SECOND.match(before):
+        return True
     return _TYPE_END.search(before) is not None and _NO_TYPE.search(before) is None
 
 
@@ -166,7 +189,8 @@ def compare(language: str, directory: Path) -> Recall:
             if not is_definition(language, tag, lines):
                 continue
             recall.tags += 1
-            spelled = tag.name.replace(" ", "").rpartition("::")[2].rpartition(".")[2]
+            named = _TEST_NAME.search(lines[tag.line - 1]) if tag.name.startswith("TEST") else None
+            spelled = named[1] if named else tag.name.replace(" ", "").rpartition("::")[2].rpartition(".")[2]
             if any(start <= tag.line <= end for start, end in (*spans[spelled], *spans[tag.name])):
                 recall.found += 1
             else:

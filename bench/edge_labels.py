@@ -4,11 +4,13 @@
 
 CHECKOUTS holds a directory for each repository named in `bench/labels/*.tsv`, at the commit named there. Each line of
 a label file is an edge of a random sample of what resolution found when it was labelled: repository, commit, path,
-line, source, target path, target, kind, and the verdict `right`, `wrong` or `part` (one of several declarations of the
-right name). The sample was drawn over STRONG and CRITICAL edges less containment; no source is copied.
+line, source, target path, target, kind, and the verdict: `right`, `wrong` (then with the path and name of what is
+meant) or `part` (one of several declarations of the right name). `Name#1` is the second of the file's units of that
+name, where these are two things (`Box` and `Box<T>`) and no overloads. The sample was drawn over STRONG and CRITICAL
+edges less containment; no source is copied.
 
-Prints for each language: how many labelled edges are still found, and the precision among those. `--sample` prints a
-new sample with the text of each line, for labelling.
+Prints for each language and repository: how many labelled edges are still found, and the precision among those.
+`--sample` prints a new sample with the text of each line, for labelling.
 """
 
 from __future__ import annotations
@@ -37,17 +39,24 @@ class Label(NamedTuple):
     target: str
     kind: str
     verdict: str
+    meant: tuple[str, ...] = ()  # path and name, where the verdict is `wrong`
 
 
 def read(path: Path) -> Iterator[Label]:
     for text in path.read_text().splitlines():
         if text and not text.startswith("#"):
             fields = text.split("\t")
-            yield Label(*fields[:3], int(fields[3]), *fields[4:])
+            yield Label(*fields[:3], int(fields[3]), *fields[4:9], tuple(fields[9:]))
 
 
-def edges(project: Project, language: str) -> Iterator[tuple[str, int, str, str, str, str]]:
-    """(path, line, source, target path, target, kind) of every edge less containment."""
+def repositories(language: str) -> list[str]:
+    """Those that edges of a language are labelled in, in the order of the file."""
+    return list(dict.fromkeys(label.repository for label in read(LABELS / f"{language}.tsv")))
+
+
+def edges(project: Project, language: str, *, numbered: bool = False) -> Iterator[tuple[str, int, str, str, str, str]]:
+    """(path, line, source, target path, target, kind) of every edge less containment; `numbered`: the targets with
+    their number among the units of that name in their file."""
     for path, resolution in project.resolutions.items():
         file = project.files[path]
         if file.language != language:
@@ -61,7 +70,8 @@ def edges(project: Project, language: str) -> Iterator[tuple[str, int, str, str,
                 target = project.records[edge.target]
                 if edge.kind != "contain":
                     line = lines.get((source, target.unit.name), unit.start_line)
-                    yield path, line, unit.qualname, target.path, target.unit.qualname, edge.kind
+                    name = f"{target.unit.qualname}#{target.unit.ordinal}" if numbered else target.unit.qualname
+                    yield path, line, unit.qualname, target.path, name, edge.kind
 
 
 class Count(NamedTuple):
@@ -76,17 +86,17 @@ class Count(NamedTuple):
         return (self.right + self.part) / max(1, self.found)
 
 
-def judge(language: str, checkout: Callable[[str], Path]) -> Count:
-    """The labelled edges of a language against what is found now; `checkout`: repository's name -> directory."""
-    labels = list(read(LABELS / f"{language}.tsv"))
-    verdicts: Counter[str] = Counter()
-    for repository in sorted({label.repository for label in labels}):
-        now = set(edges(Project(checkout(repository)), language))
-        places = {(path, source, target_path, target, kind) for path, _, source, target_path, target, kind in now}
-        for label in labels:
-            at = (label.path, label.source, label.target_path, label.target, label.kind)
-            if label.repository == repository and at in places:
-                verdicts[label.verdict] += 1
+def judge(language: str, repository: str, checkout: Callable[[str], Path]) -> Count:
+    """The labelled edges of a language in a repository against what is found now; `checkout`: name -> directory."""
+    labels = [label for label in read(LABELS / f"{language}.tsv") if label.repository == repository]
+    project = Project(checkout(repository))
+    now = {*edges(project, language), *edges(project, language, numbered=True)}
+    places = {(path, source, target_path, target, kind) for path, _, source, target_path, target, kind in now}
+    verdicts = Counter(
+        label.verdict
+        for label in labels
+        if (label.path, label.source, label.target_path, label.target, label.kind) in places
+    )
     return Count(len(labels), verdicts.total(), verdicts["right"], verdicts["part"], verdicts["wrong"])
 
 
@@ -106,14 +116,15 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.sample:
         sample(chosen.checkouts, chosen.sample[0], chosen.sample[1], int(chosen.sample[2]))
         return 0
-    print("| language | labelled | still found | right | part | wrong | precision |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| language | repository | labelled | still found | right | part | wrong | precision |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for language in LANGUAGES:
-        count = judge(language, lambda name: chosen.checkouts / name)
-        print(
-            f"| {language} | {count.labelled} | {count.found} | {count.right} | {count.part} | {count.wrong} | "
-            f"{count.precision:.3f} |"
-        )
+        for repository in repositories(language):
+            count = judge(language, repository, lambda name: chosen.checkouts / name)
+            print(
+                f"| {language} | {repository} | {count.labelled} | {count.found} | {count.right} | {count.part} | "
+                f"{count.wrong} | {count.precision:.3f} |"
+            )
     return 0
 
 

@@ -244,7 +244,7 @@ def saves(run: Run, home: Home, corpus: Corpus) -> None:
     """
     for lines in SAVE_LINES[: run.n(3, 2)]:
         paths = [corpus.root / f"bench_saved_{lines}_{n}.py" for n in range(SAVED_FILES)]
-        body = _filler(lines)  # the same for all: what is equal is embedded once
+        body = filler(lines)  # the same for all: what is equal is embedded once
         for path in paths:
             path.write_text(body)
         with home.client() as client:
@@ -254,12 +254,12 @@ def saves(run: Run, home: Home, corpus: Corpus) -> None:
                 for n in range(run.n(20 if lines > 1000 else 40, 8)):
                     time.sleep(0.25)  # the daemon is at rest again
                     path = paths[n % SAVED_FILES]
-                    name, sentence = _new_function(f"{mode}{lines}", n)
+                    name, sentence = new_function(f"{mode}{lines}", n)
                     text = f'{body}\n\ndef {name}(values):\n    """{sentence}"""\n    return {name}.state[values]\n'
                     query = name if mode == "lexical" else sentence
                     path.write_text(text)
                     with timed(spent):
-                        _wait_for(client, query, mode, name)
+                        wait_for(client, query, mode, name)
                 target = 0.120 if mode == "semantic" and lines <= 1000 else None
                 by = "words" if mode == "lexical" else "meaning"
                 run.report.spread(f"save to searchable by {by}, {lines:,} lines", spent, target_p95=target)
@@ -267,7 +267,7 @@ def saves(run: Run, home: Home, corpus: Corpus) -> None:
             path.unlink()
 
 
-def _wait_for(client: Client, query: str, mode: str, name: str) -> None:
+def wait_for(client: Client, query: str, mode: str, name: str) -> None:
     wait_until(lambda: _finds(client, query, mode, name), 30, f"{name} by {mode} search", every_s=0.002)
 
 
@@ -276,14 +276,14 @@ def _finds(client: Client, query: str, mode: str, name: str) -> bool:
     return any(result["name"] == name for result in results)
 
 
-def _new_function(salt: str, n: int) -> tuple[str, str]:
+def new_function(salt: str, n: int) -> tuple[str, str]:
     """A name and a sentence that are nowhere else: the same in every run."""
     pick = random.Random(f"{salt}-{n}")
     verb, (noun, other) = pick.choice(_VERBS), pick.sample(_NOUNS, 2)
     return f"{verb}_{noun}_{n}_{salt}", f"{verb.capitalize()} the {noun} of every {other} in round {n}."
 
 
-def _filler(lines: int) -> str:
+def filler(lines: int) -> str:
     """A module of about so many lines, of functions of ten."""
     functions = []
     for n in range(lines // 10):

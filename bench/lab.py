@@ -19,6 +19,7 @@ import numpy as np
 from codegraphd.daemon.analysis.parse import parse
 from codegraphd.daemon.engine import Edition, Outcome, ParsedFile, Settings, Work, advance, attach, fill
 from codegraphd.daemon.graph.index import Stage, embed_stage, recipe_inputs
+from codegraphd.daemon.packing import packed
 from codegraphd.daemon.verify import compare, vector_differences
 from codegraphd.store.env import Store
 from codegraphd.store.records import RootRecord, Stat
@@ -90,7 +91,7 @@ class Lab:
                 if (file := view.file(ROOT, path)) is not None:
                     leaving.setdefault(file.digest, []).append(path)
         parsed = [
-            ParsedFile(path, stat_of(source), parse(path, source))
+            ParsedFile(path, stat_of(source), packed(parse(path, source)))
             for path, source in edits.items()
             if source is not None
         ]

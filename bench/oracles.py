@@ -78,10 +78,11 @@ def references(report: Report, checkouts: Checkouts, home: Path) -> None:  # noq
 
 def labels(report: Report, checkouts: Checkouts, home: Path) -> None:  # noqa: ARG001
     for language in edge_labels.LANGUAGES:
-        with _said(report, f"hand-checked edges, {language}: precision") as figure:
-            count = edge_labels.judge(language, checkouts.get)
-            note = f"{count.labelled} labelled, {count.found} still found, {count.part} of them to one part of several"
-            report.add(figure, round(count.precision, 4), "", target=0.90, at_most=False, note=note)
+        for name in edge_labels.repositories(language):
+            with _said(report, f"hand-checked edges, {language}, {name}: precision") as figure:
+                count = edge_labels.judge(language, name, checkouts.get)
+                note = f"{count.labelled} labelled, {count.found} still found, {count.part} of them one part of several"
+                report.add(figure, round(count.precision, 4), "", target=0.90, at_most=False, note=note)
 
 
 def flow(report: Report, checkouts: Checkouts, home: Path) -> None:  # noqa: ARG001

@@ -28,6 +28,7 @@ from codegraphd.daemon.analysis.words import query_terms
 from codegraphd.daemon.embedding.backends import open_backend, open_tokens
 from codegraphd.daemon.embedding.models import resolve
 from codegraphd.daemon.embedding.packing import groups
+from codegraphd.daemon.packing import packed
 from codegraphd.daemon.search import fusion, likeness
 from codegraphd.daemon.search.query import DEPTH, Question, search
 from codegraphd.daemon.search.units import whole
@@ -319,10 +320,10 @@ def measure_clones(report: Report, folder: Path, model: Model, *, quick: bool) -
         pairs = pairs[::10]
     wanted = {pair[side] for pair in pairs for side in "ab"}
     items = {item.id: item for item in read_items(r for r in _read(folder / "clones_code.jsonl") if r["id"] in wanted)}
-    texts = {id_: likeness.text_of_code(item.module, item.texts, item.code) for id_, item in items.items()}
+    texts = {id_: likeness.text_of_code(packed(item.module), item.texts, item.code) for id_, item in items.items()}
     rows = dict(zip(texts, model.embed(list(texts.values()), "document"), strict=True))
     model.save()
-    samples = {id_: likeness.sample_of_code(item.module, rows[id_]) for id_, item in items.items()}
+    samples = {id_: likeness.sample_of_code(packed(item.module), rows[id_]) for id_, item in items.items()}
     report.heading("Clones")
     judged = [(pair, likeness.compare(samples[pair["a"]], samples[pair["b"]], model.info.name)) for pair in pairs]
     f1s, fixed = [], []

@@ -193,6 +193,10 @@ class Project:
     def facts(self, file_id: int) -> Facts | None:
         return self._facts.get(file_id)
 
+    def package(self, file_id: int) -> str:
+        facts = self._facts.get(file_id)
+        return facts.package if facts else ""
+
     def at(self, path: str, line: int) -> int:
         """The innermost named unit around a line (from 1); 0: none."""
         best = 0

@@ -1,8 +1,9 @@
 """The embedding worker against plain transformers, in one run: `python -m bench.worker` (4 minutes, `--quick`: 1).
 
 The baseline is what people write first: float32 transformers, batches of 32 in their own order, padded to the longest,
-with torch's own threads. It runs in a process of its own, started beforehand, and takes turns with the candidates on
-the same texts; ratios are of the best turns. Absolute figures are this machine's at this hour; ratios travel.
+with torch's own threads. It runs in a process of its own (bench.rivals), started beforehand, and takes turns with the
+candidates on the same texts; ratios are of the best turns. Absolute figures are this machine's at this hour; ratios
+travel.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ import ast
 import contextlib
 import dataclasses
 import json
-import os
-import queue
 import random
 import subprocess
 import sys
@@ -25,178 +24,14 @@ from pathlib import Path
 
 import psutil
 
+from bench.candidate import Candidate, Section
 from bench.corpora import standard_library
-from bench.harness import Report, describe, machine, percentile
+from bench.harness import Report, describe, machine, percentile, wait_until
+from bench.rivals import Rival, matrix_rates
 from codegraphd.daemon.embedding import worker
 from codegraphd.daemon.embedding.models import DEFAULT, resolve
-from codegraphd.daemon.embedding.worker import Embedded, Embedder, Failed, ModelState
-from codegraphd.store.records import Batch, Input, digest
 
 LIKE_A_LAPTOP = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-PIECE = 64  # what the feeder puts into a batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """The configuration's [embedding]."""
-
-    model: str = DEFAULT
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_tokens: int = 2048
-    max_tokens: int = 128
-    fallback_models: tuple[str, ...] = ()
-    idle_unload_s: float = 600
-    threads: int = 0
-
-
-@contextlib.contextmanager
-def surroundings(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the processes started inside."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-class Candidate:
-    """The real worker, as the daemon uses it but without niceness, so that it and the baseline are scheduled alike."""
-
-    def __init__(self, section: Section, cache: str, variables: Mapping[str, str], nice: int = 0) -> None:
-        self.heard: queue.SimpleQueue[Embedded | Failed | ModelState] = queue.SimpleQueue()
-        self.numbers = 0
-        start = time.perf_counter()
-        with surroundings(variables):
-            self.embedder = Embedder(section, cache, self.heard.put, nice=nice)
-            self.embedder.start()
-            self.embedder.query(["warm"], timeout=300).result()
-        self.start_s = time.perf_counter() - start
-
-    def submit(self, texts: Sequence[str]) -> int:
-        """Send batches; returns how many answers will come."""
-        parts = [texts[at : at + PIECE] for at in range(0, len(texts), PIECE)]
-        for part in parts:
-            self.numbers += 1
-            self.embedder.submit(Batch(self.numbers, tuple(Input(digest(text), text) for text in part)))
-        return len(parts)
-
-    def wait(self, n: int) -> list[Embedded]:
-        done: list[Embedded] = []
-        while len(done) < n:
-            record = self.heard.get(timeout=600)
-            if isinstance(record, Failed):
-                raise RuntimeError(record.error)  # noqa: TRY004 not a question of type
-            if isinstance(record, Embedded):
-                done.append(record)
-        return done
-
-    def seconds(self, texts: Sequence[str]) -> float:
-        start = time.perf_counter()
-        self.wait(self.submit(texts))
-        return time.perf_counter() - start
-
-    def tokens(self, texts: Sequence[str]) -> int:
-        return sum(sum(record.tokens) for record in self.wait(self.submit(texts)))
-
-    def name(self) -> str:
-        figures = self.embedder.statistics()
-        return f"{figures['backend']} {figures['dtype']}"
-
-    def close(self) -> None:
-        self.embedder.close()
-
-
-class Baseline:
-    """Plain transformers in a process of its own: a line of JSON in, seconds out."""
-
-    def __init__(self, directory: str, variables: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", "--baseline", directory],
-            cwd=Path(__file__).parent.parent,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, **variables},
-        )
-        self.seconds(["warm up"] * 32)
-
-    def seconds(self, texts: Sequence[str]) -> float:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(list(texts)) + "\n")
-        self._process.stdin.flush()
-        return float(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-def serve_baseline(directory: str) -> None:
-    """The baseline's process."""
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    model = AutoModel.from_pretrained(directory, dtype=torch.float32).eval()
-    for line in sys.stdin:
-        texts = json.loads(line)
-        start = time.perf_counter()
-        with torch.inference_mode():
-            for at in range(0, len(texts), 32):
-                some = texts[at : at + 32]
-                batch = tokenizer(some, padding=True, truncation=True, max_length=128, return_tensors="pt")
-                hidden, mask = model(**batch).last_hidden_state, batch["attention_mask"][:, :, None]
-                torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).numpy()
-        print(time.perf_counter() - start, flush=True)
-
-
-MATRIX_RATE = """
-import sys, threading, time, torch
-torch.set_num_threads(1)
-device, lanes = sys.argv[1], int(sys.argv[2])
-def products(kind, m, n, k):
-    a, b = torch.randn(m, k).to(device, kind), torch.randn(n, k).to(device, kind)
-    if device == "cpu":
-        b = torch.ops.mkldnn._reorder_linear_weight(b, m)
-        return lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-    return lambda: (torch.mm(a, b.t()), torch.cuda.synchronize())
-def lane(kind, sizes, found):
-    product = products(kind, *sizes)
-    for _ in range(3): product()
-    start, n = time.perf_counter(), 0
-    while (spent := time.perf_counter() - start) < 0.25:
-        product(); n += 1
-    found.append(2 * sizes[0] * sizes[1] * sizes[2] * n / spent)
-shapes = [(1024, 1024, 1024), (512, 3072, 768)] if device == "cpu" else [(8192, 8192, 8192), (16384, 3072, 768)]
-for kind in (torch.bfloat16, torch.float32):
-    rates = []
-    for sizes in shapes * 2:
-        found = []
-        threads = [threading.Thread(target=lane, args=(kind, sizes, found)) for _ in range(lanes)]
-        [t.start() for t in threads]; [t.join() for t in threads]
-        rates.append(sum(found))
-    print(max(rates))
-"""
-
-
-def matrix_rates(device: str, lanes: int) -> tuple[float, float]:
-    """FLOP/s of this machine's own products in bfloat16 and float32, on a processor one thread on each core."""
-    found = subprocess.run(
-        [sys.executable, "-c", MATRIX_RATE, device, str(lanes)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    return float(found[0]), float(found[1])
 
 
 def functions(count: int) -> list[str]:
@@ -258,6 +93,13 @@ class Bench:
         # between 770 and 2,000 GFLOP/s.
         self.bf16, self.f32 = matrix_rates("cpu", self.lanes)
 
+    def n(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+    def roberta(self) -> str:
+        directory = self.scratch / "roberta"
+        return str(directory) if directory.exists() else write_roberta(directory)
+
     def matrix(self) -> None:
         """The rates that the shares are of."""
         self.report.add("matrix products, bfloat16", self.bf16 / 1e9, "GFLOP/s", note=f"{self.lanes} cores")
@@ -268,26 +110,29 @@ class Bench:
     ) -> None:
         """Functions a second of the baseline and of each candidate, in turns, and the matrix rate between them."""
         directory = resolve(model, self.cache).directory
-        baseline = Baseline(directory, variables)
+        baseline = Rival("plain", directory, variables)
         section = Section(model=model, device="cpu")
         candidates = {"auto": Candidate(section, self.cache, variables)}
         chosen = candidates["auto"].name()
         for name in self._others(chosen, variables):
             engine, dtype = name.split()
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(worker.ModelUnavailableError):
                 candidates[name] = Candidate(
                     dataclasses.replace(section, dtype=dtype),
                     self.cache,
                     {**variables, "CODEGRAPHD_ENGINE": engine},
                 )
-        best = dict.fromkeys(["baseline", *candidates], float("inf"))
+        others: dict[str, Rival] = {}
+        if _is_installed("onnxruntime") and _is_installed("onnx"):
+            others["onnxruntime float32"] = Rival("onnxruntime", directory, variables)
+        best = dict.fromkeys(["baseline", *candidates, *others], float("inf"))
         tokens = candidates["auto"].tokens(texts)
         for _ in range(turns):
             rates = matrix_rates("cpu", self.lanes)
             self.bf16, self.f32 = max(self.bf16, rates[0]), max(self.f32, rates[1])
             best["baseline"] = min(best["baseline"], baseline.seconds(texts))
-            for name, candidate in candidates.items():
-                best[name] = min(best[name], candidate.seconds(texts))
+            for name, runner in [*candidates.items(), *others.items()]:
+                best[name] = min(best[name], runner.seconds(texts))
         n = len(texts)
         self.report.add(f"{shape}: plain transformers", n / best["baseline"], "fn/s")
         for name in candidates:
@@ -296,13 +141,15 @@ class Bench:
             reach = targets.ratio if name == "auto" else None
             self.report.add(f"{shape}: worker, {told}", n / seconds, "fn/s")
             self.report.add(f"{shape}: ratio, {told}", best["baseline"] / seconds, "x", target=reach, at_most=False)
+        for name in others:
+            self.report.add(f"{shape}: {name}", n / best[name], "fn/s")
         rate = tokens * flops_per_token(directory) / best["auto"]
         share = 100 * rate / self.bf16
         self.report.add(
             f"{shape}: share of the bfloat16 matrix rate", share, "%", target=targets.share, at_most=False,
             note=f"{tokens / n:.0f} tokens a function",
         )  # fmt: skip
-        for each in (baseline, *candidates.values()):
+        for each in (baseline, *candidates.values(), *others.values()):
             each.close()
 
     def _others(self, chosen: str, variables: Mapping[str, str]) -> list[str]:
@@ -337,13 +184,11 @@ class Bench:
         )  # fmt: skip
 
     def latency(self, texts: Sequence[str], n: int) -> None:
-        """Queries, idle and under load, and one changed function; niced as the daemon has it."""
+        """Queries and changed functions, idle and under load; niced as the daemon has it."""
         candidate = Candidate(Section(), self.cache, {}, nice=10)
         process = psutil.Process(candidate.embedder.child_pid)
         self._queries(candidate, "one query, idle", n, 6.0, 10.0)
-        changed = [candidate.seconds([f"# {i}\n{texts[i % len(texts)]}"]) for i in range(n)]
-        self.report.add("one changed function p50", 1e3 * percentile(changed, 50), "ms", target=15)
-        self.report.add("one changed function p95", 1e3 * percentile(changed, 95), "ms")
+        self._edits(candidate, "one changed function, idle", texts, n, 15.0)
         pending = [candidate.submit(texts)]
         stop = threading.Event()
 
@@ -355,6 +200,7 @@ class Bench:
         feeder = threading.Thread(target=keep_busy)
         feeder.start()
         self._queries(candidate, "one query, while it is embedding", n, None, 60.0)
+        self._edits(candidate, "one changed function, while it is embedding", texts, n, None)
         stop.set()
         feeder.join()
         candidate.wait(pending.pop())
@@ -365,6 +211,28 @@ class Bench:
         spent = max(0.0, after.user + after.system - before.user - before.system)
         self.report.add("processor time when idle", spent, "s in 3 s", target=0.01)
         candidate.close()
+
+    def memory(self, texts: Sequence[str]) -> None:
+        """Of all processes that the embedder starts: before the model is loaded, when it has worked, once it has been
+        idle for `idle_unload_s`."""
+        before = _children_mb()
+        candidate = Candidate(Section(idle_unload_s=1), self.cache, {})
+        candidate.seconds(texts)
+        loaded = _children_mb()
+        wait_until(lambda: candidate.embedder.statistics()["state"] == "unloaded", 30, "unloading")
+        wait_until(lambda: _children_mb() <= before, 5, "the end of the process")
+        self.report.add("worker's memory before the model is loaded", before, "MB")
+        self.report.add("worker's memory after a batch", loaded, "MB")
+        self.report.add("worker's memory after idle_unload_s", _children_mb(), "MB", target=before)
+        candidate.close()
+
+    def _edits(self, candidate: Candidate, name: str, texts: Sequence[str], n: int, p50: float | None) -> None:
+        spent = []
+        for i in range(n):
+            spent.append(1e3 * candidate.edit(f"# {i}\n{texts[i % len(texts)]}"))
+            time.sleep(0.01)
+        self.report.add(f"{name} p50", percentile(spent, 50), "ms", target=p50)
+        self.report.add(f"{name} p95", percentile(spent, 95), "ms")
 
     def _queries(self, candidate: Candidate, name: str, n: int, p50: float | None, p95: float | None) -> None:
         spent = []
@@ -394,6 +262,14 @@ class Targets:
     share: float | None = None
 
 
+def _children_mb() -> float:
+    found = 0.0
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            found += process.memory_info().rss / 1e6
+    return found
+
+
 def has_card() -> bool:
     """Asked in a process of its own: this one stays without torch."""
     asked = "import torch, sys; sys.exit(not torch.cuda.is_available())"
@@ -406,45 +282,61 @@ def _is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def measure(report: Report, scratch: Path, *, quick: bool) -> None:
-    """All of it, into the report."""
-    bench = Bench(report, scratch, quick=quick)
-    texts = functions(512)
-    turns, few, many = (1, 64, 96) if quick else (4, 96, 256)
-    report.heading("MiniLM at 128 tokens")
+def _mini(bench: Bench) -> None:
+    texts, turns, many = functions(256), bench.n(4, 1), bench.n(256, 96)
+    bench.report.heading("MiniLM at 128 tokens")
     bench.table("MiniLM", DEFAULT, texts[:many], turns, {}, Targets(4.5, 34))
     bench.contention(texts[:many], turns)
-    bench.latency(texts[:many], 30 if quick else 100)
-    bench.starts("MiniLM", DEFAULT, 2, 1 if quick else 3)
-    report.heading("limited to AVX2, as most laptops are")
-    bench.table("AVX2 MiniLM", DEFAULT, texts[:few], turns, LIKE_A_LAPTOP, Targets(1.0))
-    report.heading("GraphCodeBERT's shape at 128 tokens, random weights")
-    roberta = write_roberta(scratch / "roberta")
-    bench.table("RoBERTa-base", roberta, texts[: few // 2], max(1, turns // 2), {}, Targets(share=34))
-    bench.starts("RoBERTa-base", roberta, 5, 1)
-    if not quick:
-        bench.table("AVX2 RoBERTa-base", roberta, texts[: few // 4], 1, LIKE_A_LAPTOP, Targets(1.0))
-    bench.matrix()
-    if has_card():
-        report.heading("on the CUDA card, from text to vector")
-        bench.card("MiniLM", DEFAULT, functions(8192), turns)
-        bench.card("RoBERTa-base", roberta, functions(8192), turns)
-    else:
+
+
+def _waits(bench: Bench) -> None:
+    texts = functions(256)
+    bench.report.heading("what somebody waits for, and memory")
+    bench.latency(texts[: bench.n(256, 96)], bench.n(100, 30))
+    bench.memory(texts[: bench.n(96, 64)])
+    bench.starts("MiniLM", DEFAULT, 2, bench.n(3, 1))
+
+
+def _laptop(bench: Bench) -> None:
+    bench.report.heading("limited to AVX2, as most laptops are")
+    texts = functions(96)[: bench.n(96, 64)]
+    bench.table("AVX2 MiniLM", DEFAULT, texts, bench.n(4, 1), LIKE_A_LAPTOP, Targets(1.0))
+    if not bench.quick:
+        bench.table("AVX2 RoBERTa-base", bench.roberta(), texts[:24], 1, LIKE_A_LAPTOP, Targets(1.0))
+
+
+def _roberta(bench: Bench) -> None:
+    bench.report.heading("GraphCodeBERT's shape at 128 tokens, random weights")
+    texts = functions(48)[: bench.n(48, 32)]
+    bench.table("RoBERTa-base", bench.roberta(), texts, bench.n(2, 1), {}, Targets(share=34))
+    bench.starts("RoBERTa-base", bench.roberta(), 5, 1)
+
+
+def _card(bench: Bench) -> None:
+    if not has_card():
         print("\nno CUDA card here, or a torch that is not built for one: its rows are left out")
+        return
+    bench.report.heading("on the CUDA card, from text to vector")
+    bench.card("MiniLM", DEFAULT, functions(8192), bench.n(4, 1))
+    bench.card("RoBERTa-base", bench.roberta(), functions(8192), bench.n(4, 1))
+
+
+PHASES = {"mini": _mini, "waits": _waits, "laptop": _laptop, "roberta": _roberta, "card": _card}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer texts and turns: about a minute")
-    parser.add_argument("--baseline", metavar="DIR", help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=list(PHASES), help="one part of it")
     chosen = parser.parse_args()
-    if chosen.baseline:
-        serve_baseline(chosen.baseline)
-        return 0
     report = Report("worker-quick" if chosen.quick else "worker", machine=machine())
     print(describe(report.machine))
     with tempfile.TemporaryDirectory(prefix="codegraphd-bench-") as scratch:
-        measure(report, Path(scratch), quick=chosen.quick)
+        bench = Bench(report, Path(scratch), quick=chosen.quick)
+        for name, phase in PHASES.items():
+            if chosen.only in {None, name}:
+                phase(bench)
+        bench.matrix()
     print(f"\n{report.table()}\n\nwritten to {report.save()}")
     return 0
 

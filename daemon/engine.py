@@ -187,8 +187,8 @@ class _Step:
         self.outcome.n_resolved += 1
         resolution = resolve(index, file.root, file)
         level, cause, depth, priority = decode_cause(payload) if payload else ("content", file.path, 0, NEW)
-        if file_id in self.applier.changed_files:
-            priority = NOW if self.applier.changed_files[file_id] else CHANGED
+        if self.applier.changed_files.get(file_id):
+            priority = NOW
         for unit_id in file.units:
             edges = resolution.edges.get(unit_id, ())
             bases = {e for e in index.edges_out(unit_id) if e.kind in BASE_KINDS} if self.settings.faces else set()

@@ -108,7 +108,7 @@ class Handlers:
         return {"root": root.path, "state": self._state(root)}
 
     async def _unwatch(self, params: messages.Unwatch, _: ClientContext) -> Any:
-        root = await self._run(lambda: self._daemon.workspaces.unwatch(params.root))
+        root = await self._run(lambda: self._daemon.unwatch(params.root))
         return {"root": root.path, "state": "unwatched"}
 
     def _state(self, root: RootRecord) -> str:

@@ -289,7 +289,10 @@ class Indexer:
             self._dispatch(root)
         if self._step is None and now >= self._retry_at:
             self._begin_step(now)
-        self.feeders.pump(now, edits_only=any(root.n_unparsed > IN_FLIGHT for root in self.roots.values()))
+        # Before all is resolved, what a context input quotes is not settled: nobody may ever ask for it again.
+        unsettled = self.settings.faces and self._more
+        is_crawling = any(root.n_unparsed > IN_FLIGHT for root in self.roots.values())
+        self.feeders.pump(now, edits_only=unsettled or is_crawling)
         if self._waiters:
             self._waiters.release(self.roots, self.feeders, self.clock, is_behind=self.is_behind)
 
@@ -384,10 +387,12 @@ class Indexer:
         future = self.writer.submit(job, interactive=interactive)
         future.add_done_callback(lambda done: self.post(Stepped(done, then)))
 
-    def _render(self, file: FileRecord, flows: tuple[int, ...], done: Callable[[Rendered | None], None]) -> None:
+    def _render(
+        self, file: FileRecord, flows: tuple[int, ...], urgent: bool, done: Callable[[Rendered | None], None]
+    ) -> None:
         root = self.roots.get(file.root)
         if root is None:
             done(None)
             return
         job = RenderJob(root.path, file.path, file.digest, flows)
-        self._texts.render(job, done, urgent=self.feeders.pending(file.root) <= 64)
+        self._texts.render(job, done, urgent=urgent or self.feeders.pending(file.root) <= 64)

@@ -32,11 +32,13 @@ from codegraphd.daemon.handlers import Handlers
 from codegraphd.daemon.indexer import Indexer
 from codegraphd.daemon.memory import MemoryLimit
 from codegraphd.daemon.model import ModelInUse
+from codegraphd.daemon.module_cache import ModuleCache
 from codegraphd.daemon.parsers import Parsers, Rendered, RenderJob, StudyJob
 from codegraphd.daemon.settings import (
     AT_ONCE,
     cache_budget,
     engine_settings,
+    module_cache_bytes,
     store_precision,
     wanted_language,
     without_effect,
@@ -44,6 +46,7 @@ from codegraphd.daemon.settings import (
 from codegraphd.daemon.snippets import WAIT_S, Snippet, read_snippet
 from codegraphd.daemon.startup import few_arenas, log_to_stderr, open_store, stamp
 from codegraphd.daemon.status import LoopLag, Usage
+from codegraphd.daemon.understanding import identity
 from codegraphd.daemon.workspace.watch import Watcher
 from codegraphd.daemon.workspaces import Workspaces
 from codegraphd.ipc.errors import PathError
@@ -88,7 +91,8 @@ class Daemon:
             self.words.open_or_rebuild(view)
             self.vectors.open_or_rebuild(view)
         self.writer = Writer(self.store, [self.words.apply, self.vectors.apply])
-        self.parsers = Parsers(most=max(1, min(4, (os.cpu_count() or 2) - 0)))
+        self.modules = ModuleCache(os.path.join(paths.state, "modules"), identity(), module_cache_bytes(config))
+        self.parsers = Parsers(most=max(1, min(4, (os.cpu_count() or 2) - 0)), modules=self.modules)
         self.model = ModelInUse(self, os.path.join(paths.state, "models"))
         self.indexer = Indexer(
             self.store,
@@ -177,6 +181,7 @@ class Daemon:
         if now >= self._next_tend:
             self._next_tend = now + TEND_PERIOD_S
             self.model.tick(now)
+            self.modules.tend()
             self.memory.mind(int(self.config.limits.memory_mb * 2**20))
             if (trouble := self.store.tend()) is not None:
                 self._restart(trouble)
@@ -244,9 +249,16 @@ class Daemon:
         except TimeoutError:
             return None
 
+    def unwatch(self, path: str) -> RootRecord:
+        """Stop watching a workspace. The words of its files go, those of modules that others share included."""
+        root = self.workspaces.unwatch(path)
+        self.modules.clear()
+        return root
+
     def reindex(self, root: RootRecord) -> None:
         """Read every file of the root again, as if nothing were known of it."""
         self.workspaces.watcher.remove(root.id)
+        self.modules.clear()
         self.workspaces.begin_anew(root)
 
     def reload(self) -> str | None:
@@ -272,6 +284,7 @@ class Daemon:
             )
         self.config = config
         self.store.cache_budget = cache_budget(config)
+        self.modules.max_bytes = module_cache_bytes(config)
         if self.server is not None:
             self.server.limits = config.limits
         logging.getLogger().setLevel(config.log.level.upper())
@@ -291,6 +304,7 @@ class Daemon:
 
             n, row = self.writer.submit(drop, interactive=False).result()
             total += n
+        self.modules.shrink()
         return total
 
     def server_statistics(self) -> dict[str, Any]:

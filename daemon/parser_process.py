@@ -3,13 +3,15 @@
 Owns: the wire between the pool (`daemon.parsers`) and its children, and the child's main loop. The wire joins processes
 of one version only, so it is nothing but msgpack of tuples in the order of the records' fields.
 
-    request   [id, "parse", urgent, root, path, known digest or nil, max_bytes]
+    request   [id, "parse", urgent, root, path, known digest or nil, max_bytes, places of the module cache]
               [id, "render", urgent, root, path, digest, indices of the units whose data flow is wanted]
               [id, "study", urgent, root, path, digest, language, start_byte, end_byte]
     answer    [0, "ready", process id]                      once, when the grammars are at hand
               [id, "start", stat, digest, language, cpu]    parsing of these bytes begins now; processor time so far
-              [id, "module", stat, module, seconds, packed texts of an urgent request]   [id, "unchanged", stat]
-              [id, "gone"]   [id, "skipped", stat or nil, reason]   [id, "raised", text]
+              [id, "module", stat, packed module, seconds, packed texts of an urgent request]
+              [id, "seen", stat, packed module]             as the module cache had it
+              [0, "refused"]                                the disk did not take an entry of that cache
+              [id, "unchanged", stat]   [id, "gone"]   [id, "skipped", stat or nil, reason]   [id, "raised", text]
               [id, "texts", texts or nil, [[index, flow], …]]   [id, "studied", map or nil]
 
 The child looks at its input between two files, so that an urgent request overtakes the bulk that already lies there.
@@ -36,8 +38,10 @@ from typing import IO, Any, Protocol
 
 import msgpack
 
+from codegraphd.daemon import module_cache
 from codegraphd.daemon.child import child_streams, write_frame
-from codegraphd.store.records import Binding, CodeFlow, Module, Reference, Stat, Unit, Words
+from codegraphd.daemon.packing import packed
+from codegraphd.store.records import CodeFlow, Module, PackedModule, Stat, Unit
 
 ANALYSIS = "codegraphd.daemon.analysis.parse"
 _LENGTH = struct.Struct("<I")
@@ -53,7 +57,7 @@ def _fields(record: type) -> Callable[[Any], tuple[Any, ...]]:
     return getter
 
 
-_unit, _words, _reference, _binding, _stat, _flow = map(_fields, (Unit, Words, Reference, Binding, Stat, CodeFlow))
+_unit, _stat, _flow = map(_fields, (Unit, Stat, CodeFlow))
 
 
 def pack(value: Any) -> bytes:
@@ -67,42 +71,15 @@ def unpack(frame: bytes) -> Any:
     return msgpack.unpackb(frame, use_list=False, unicode_errors="surrogatepass")
 
 
-def module_to_wire(module: Module) -> tuple[Any, ...]:
-    return (
-        module.language,
-        module.digest,
-        module.size,
-        module.lines,
-        module.package,
-        [_unit(unit) for unit in module.units],
-        [_words(words) for words in module.words],
-        [_reference(reference) for reference in module.references],
-        [_binding(binding) for binding in module.bindings],
-        module.errors,
-        module.skipped,
-    )
+def module_to_wire(module: PackedModule) -> bytes:
+    m = module
+    units = [_unit(unit) for unit in m.units]
+    return pack((m.language, m.digest, m.size, m.lines, units, m.words, m.facts, m.outline, m.errors, m.skipped))
 
 
-def module_from_wire(fields: tuple[Any, ...]) -> Module:
-    language, digest, size, lines, package, units, words, references, bindings, errors, skipped = fields
-    return Module(
-        language,
-        digest,
-        size,
-        lines,
-        package,
-        tuple([Unit(*unit) for unit in units]),
-        tuple([Words(*texts) for texts in words]),
-        tuple([Reference(*reference) for reference in references]),
-        tuple([Binding(*binding) for binding in bindings]),
-        errors,
-        skipped,
-    )
-
-
-def skipped_module(language: str, digest: bytes, size: int, reason: str) -> Module:
-    """A file that gives no units, and why."""
-    return Module(language, digest, size, 0, "", (), (), (), (), 0, reason)
+def module_from_wire(raw: bytes) -> PackedModule:
+    language, digest, size, lines, units, *rest = unpack(raw)
+    return PackedModule(language, digest, size, lines, tuple([Unit(*unit) for unit in units]), *rest)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -197,41 +174,55 @@ class Inbox:
             del self._buffer[:end]
 
 
-def answer(request: tuple[Any, ...], analysis: Analysis, started: Callable[..., None]) -> tuple[Any, ...]:
-    """Do one request. `started(id, "start", ...)` is called before any parsing."""
+def answer(
+    request: tuple[Any, ...], analysis: Analysis, send: Callable[..., None], started: Callable[..., None]
+) -> None:
+    """Do one request. `started(id, "start", ...)` is called before any parsing, `send` with the answer."""
     number, task, urgent, root, path, *rest = request
     name = os.fsdecode(path)
-    nothing = ("studied", None) if task == "study" else ("texts", None, ())
+    is_parse = task == "parse"
+    nothing = (number, "studied", None) if task == "study" else (number, "texts", None, ())
     try:
-        found = read_file(root, path, rest[1] if task == "parse" else sys.maxsize)
+        found = read_file(root, path, rest[1] if is_parse else sys.maxsize)
     except UnreadableError as trouble:
         stat = trouble.stat and _stat(trouble.stat)
-        return (number, "skipped", stat, trouble.reason) if task == "parse" else (number, *nothing)
+        return send(*((number, "skipped", stat, trouble.reason) if is_parse else nothing))
     if found is None:
-        return (number, "gone") if task == "parse" else (number, *nothing)
+        return send(*((number, "gone") if is_parse else nothing))
     stat, source = found
     digest = hashlib.sha256(source).digest()
-    if (digest == rest[0]) != (task != "parse"):
-        return (number, "unchanged", _stat(stat)) if task == "parse" else (number, *nothing)
-    started(number, "start", _stat(stat), digest, _language(analysis, name, source), time.process_time())
+    if (digest == rest[0]) != (not is_parse):
+        return send(*((number, "unchanged", _stat(stat)) if is_parse else nothing))
+    language = _language(analysis, name, source)
+    places = rest[2] if is_parse and len(source) >= module_cache.LEAST_BYTES else ()
+    key = module_cache.key_of(digest, name, language)
+    if places and (seen := module_cache.read(places, key)) is not None:
+        return send(number, "seen", _stat(stat), seen)
+    started(number, "start", _stat(stat), digest, language, time.process_time())
     before = time.perf_counter()
     try:
         if task == "render":
-            return (number, "texts", *_texts(analysis, name, source, rest[1]))
+            return send(number, "texts", *_texts(analysis, name, source, rest[1]))
         if task == "study":
-            return (number, "studied", _study(source, *rest[1:]))
+            return send(number, "studied", _study(source, *rest[1:]))
         module, texts = _parsed(analysis, name, source, urgent=urgent)
     except Exception as error:  # "never raises" is a promise; breaking it must cost one file only
-        return (number, "raised", f"{type(error).__name__}: {error}"[:500])
-    return (number, "module", _stat(stat), module, time.perf_counter() - before, texts)
+        return send(number, "raised", f"{type(error).__name__}: {error}"[:500])
+    send(number, "module", _stat(stat), module, time.perf_counter() - before, texts)
+    if places:  # somebody may wait for the answer, nobody for this
+        try:
+            module_cache.write(places, key, module)
+        except OSError:
+            send(0, "refused")
+    return None
 
 
-def _parsed(analysis: Analysis, name: str, source: bytes, *, urgent: bool) -> tuple[tuple[Any, ...], bytes]:
+def _parsed(analysis: Analysis, name: str, source: bytes, *, urgent: bool) -> tuple[bytes, bytes]:
     """The module, and the own texts of an edit: they go to the model next, and need no second parse then."""
     if not urgent:
-        return module_to_wire(analysis.parse(name, source)), b""
+        return module_to_wire(packed(analysis.parse(name, source))), b""
     module, texts = analysis.parse_and_render(name, source)
-    return module_to_wire(module), pack(texts)
+    return module_to_wire(packed(module)), pack(texts)
 
 
 def _texts(analysis: Analysis, name: str, source: bytes, wanted: Collection[int]) -> tuple[Any, ...]:
@@ -265,6 +256,7 @@ def main(arguments: list[str]) -> None:
     analysis: Any = importlib.import_module(arguments[0] if arguments else ANALYSIS)
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000)  # parsing leaves no cycles, and looking for them took 6% of it
     inbox = Inbox(inbox_stream.fileno())
     with contextlib.suppress(BrokenPipeError):
         write_frame(outbox, pack((0, "ready", os.getpid())))
@@ -272,12 +264,12 @@ def main(arguments: list[str]) -> None:
 
 
 def _serve(inbox: Inbox, outbox: IO[bytes], analysis: Analysis) -> None:
-    def write(*message: Any) -> None:
+    def send(*message: Any) -> None:
         frame = pack(message)
         outbox.write(_LENGTH.pack(len(frame)) + frame)
 
-    def started(*message: Any) -> None:
-        write(*message)
+    def flush(*message: Any) -> None:
+        send(*message)
         outbox.flush()
 
     while True:
@@ -287,7 +279,7 @@ def _serve(inbox: Inbox, outbox: IO[bytes], analysis: Analysis) -> None:
             request = inbox.next(wait=True)
             if request is None:
                 return
-        write(*answer(request, analysis, started))
+        answer(request, analysis, flush if request[2] else send, flush)
 
 
 if __name__ == "__main__":

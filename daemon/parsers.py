@@ -5,8 +5,10 @@ Terms: a *job* is one file to parse or to render; it is *urgent* when a person w
 
 Parsing holds the interpreter lock and can hang on hostile input, so it always happens in another process
 (`daemon.parser_process`), which also opens, reads and hashes the file: a file that did not change costs the daemon
-nothing but its stat. Up to `DEPTH` jobs are in flight for each child, so that it never waits for us; an urgent job goes
-to the child with the least in flight, and that child takes it before the bulk that it already holds.
+nothing but its stat. What was parsed before, here or in another workspace, is not parsed again: the child takes the
+module from the cache (`daemon.module_cache`). Up to `DEPTH` jobs are in flight for each child, so that it never waits
+for us; an urgent job goes to the child with the least in flight, and that child takes it before the bulk that it
+already holds.
 
 Blame. A child that makes no progress for `deadline_s`, or that dies, had told which file it was parsing ("start", with
 stat and digest). That file is skipped ("parser timeout"), or tried once more and then skipped ("parser crash"); all
@@ -35,8 +37,10 @@ from typing import Any, Protocol
 import psutil
 
 from codegraphd.daemon.child import Child
-from codegraphd.daemon.parser_process import ANALYSIS, module_from_wire, pack, skipped_module, unpack
-from codegraphd.store.records import CodeFlow, Module, Stat
+from codegraphd.daemon.module_cache import ModuleCache
+from codegraphd.daemon.packing import skipped_module
+from codegraphd.daemon.parser_process import ANALYSIS, module_from_wire, pack, unpack
+from codegraphd.store.records import CodeFlow, PackedModule, Stat
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ class ParseJob:
     path: str  # relative to the root, surrogate-escaped
     known_digest: bytes | None  # SHA-256: equal bytes are not parsed again
     max_bytes: int  # longer files are skipped as "too large"
+    anew: bool = False  # parsed whatever the module cache has
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class Parsed:
 
     path: str
     stat: Stat | None = None  # from just before the bytes were read; None: gone, or never seen
-    module: Module | None = None  # its own `skipped` says "parser timeout" or "parser crash" for a file of that kind
+    module: PackedModule | None = None  # its `skipped` says "parser timeout" or "parser crash" for such a file
     unchanged: bool = False
     gone: bool = False  # no regular file of that name (any more)
     skipped: str = ""  # "unreadable", "too large": there, but its bytes were not had
@@ -143,7 +148,7 @@ class Parsers:
     first edit then does not wait 0.3 s for a start, and a daemon that starts is not slowed down by it.
 
     Every job is answered exactly once, unless the pool is closed first. `module` names the module that children parse
-    with: one with the functions of `daemon.analysis.parse`.
+    with: one with the functions of `daemon.analysis.parse`. `modules`: the cache of what they parsed.
     """
 
     def __init__(
@@ -154,9 +159,11 @@ class Parsers:
         idle_s: float = 30.0,
         warm_after_s: float = 2.0,
         module: str = ANALYSIS,
+        modules: ModuleCache | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most, self._deadline_s, self._idle_s, self._module, self._clock = most, deadline_s, idle_s, module, clock
+        self._modules = modules
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -167,16 +174,16 @@ class Parsers:
         self._wakes_at = 0.0  # when the pool's thread looks again by itself; 0: it is awake
         self._failed_starts, self._may_start = 0, 0.0
         self._warm_after_s, self._warm_at = warm_after_s, clock() + warm_after_s
-        self._counts = dict.fromkeys(
-            ("parsed", "unchanged", "gone", "skipped", "rendered", "studied", "timeouts", "crashes", "starts"), 0
-        )
+        outcomes = ("parsed", "seen", "unchanged", "gone", "skipped", "rendered", "studied")
+        self._counts = dict.fromkeys((*outcomes, "timeouts", "crashes", "starts"), 0)
         self._parse_s = 0.0
         self._thread = threading.Thread(target=self._manage, name="parsers", daemon=True)
         self._thread.start()
 
     def parse(self, job: ParseJob, done: Callable[[Parsed], None], *, urgent: bool) -> None:
-        """Read, hash and parse one file."""
-        where, rest = (job.root_path, job.path), (job.known_digest, job.max_bytes)
+        """Read and hash one file; parse it, or take its module from the cache."""
+        places = self._modules.places() if self._modules and not job.anew else ()
+        where, rest = (job.root_path, job.path), (job.known_digest, job.max_bytes, places)
         self._submit(where, rest, done, kind="parse", urgent=urgent)
 
     def render(self, job: RenderJob, done: Callable[[Rendered | None], None], *, urgent: bool) -> None:
@@ -214,6 +221,7 @@ class Parsers:
                 "queued": len(self._urgent) + len(self._bulk),
                 "in_flight": sum(len(slot.in_flight) for slot in self._slots),
                 "failing": self._failed_starts > 1,  # children die before they are ready
+                "cache": self._modules.statistics() if self._modules else None,
             }
 
     # --- handing out ---------------------------------------------------------------------------------------------
@@ -296,6 +304,10 @@ class Parsers:
             if tag == "ready":
                 slot.ready, self._failed_starts = True, 0
                 self._hand_out()
+                return
+            if tag == "refused":
+                assert self._modules is not None
+                self._modules.refused()
                 return
             if tag == "start":
                 slot.started = _Start(number, Stat(*rest[0]), *rest[1:])
@@ -466,6 +478,8 @@ def _outcome(task: _Task, tag: str, rest: list[Any], started: _Start | None) -> 
             return None if texts is None else Rendered(texts, {i: CodeFlow(*flow) for i, flow in flows})
         case "module":
             return Parsed(task.name, Stat(*rest[0]), module_from_wire(rest[1]), texts=rest[3])
+        case "seen":
+            return Parsed(task.name, Stat(*rest[0]), module_from_wire(rest[1]))
         case "unchanged":
             return Parsed(task.name, Stat(*rest[0]), unchanged=True)
         case "gone":

@@ -14,7 +14,7 @@ from codegraphd.daemon.analysis.languages import EXTENSIONS
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers, Rendered, RenderJob
 from codegraphd.daemon.search.likeness import text_of_code
 from codegraphd.daemon.search.units import PART
-from codegraphd.store.records import WHOLE_FILE, CodeFlow, Module
+from codegraphd.store.records import WHOLE_FILE, CodeFlow, PackedModule
 
 MAX_BYTES = 4 << 20
 WAIT_S = 10.0
@@ -24,7 +24,7 @@ WAIT_S = 10.0
 class Snippet:
     """`module` is None where the code could not be parsed; `text` is then the code as it came."""
 
-    module: Module | None
+    module: PackedModule | None
     text: str  # what the model reads: the normalised text of the units, in order
     flow: CodeFlow | None = None  # what it reads instead, if it reads data flow and this is code that has one
 

@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from codegraphd.daemon.analysis.compiled import scan
 
-_PARTS = ("analysis", "graph")  # folders whose code decides what lies in the index
+_PARTS = ("daemon/analysis", "daemon/graph")  # folders whose code decides what lies in the index
+_FILES = ("daemon/packing.py", "daemon/parser_process.py", "store/codec.py", "store/records.py")  # and in what form
 _SUFFIXES = (".py", ".scm")
 _PACKAGES = ("tree-sitter", "tree-sitter-language-pack")
 
@@ -23,16 +24,16 @@ _PACKAGES = ("tree-sitter", "tree-sitter-language-pack")
 def identity() -> bytes:
     """16 bytes: equal where the same code reads the same files. Some milliseconds, once."""
     digest = hashlib.sha256(scan.identity.encode())  # of what it was built from: the sources need not be here
-    here = os.path.dirname(os.path.abspath(__file__))
+    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    found = list(_FILES)
     for part in _PARTS:
-        for directory, folders, files in os.walk(os.path.join(here, part)):
-            folders.sort()
-            for name in sorted(files):
-                if name.endswith(_SUFFIXES):
-                    path = os.path.join(directory, name)
-                    with open(path, "rb") as file:
-                        content = file.read()
-                    digest.update(os.path.relpath(path, here).encode() + b"\0%d\0" % len(content) + content)
+        for directory, _, files in os.walk(os.path.join(top, part)):
+            below = os.path.relpath(directory, top)
+            found += [os.path.join(below, name) for name in files if name.endswith(_SUFFIXES)]
+    for name in sorted(found):
+        with open(os.path.join(top, name), "rb") as file:
+            content = file.read()
+        digest.update(name.encode() + b"\0%d\0" % len(content) + content)
     for package in _PACKAGES:
         try:
             digest.update(f"{package} {version(package)}\0".encode())

@@ -108,7 +108,7 @@ def _parsed(
         answer: Future[Parsed] | None = None
         if not skipped:
             answer = Future()
-            parsers.parse(ParseJob(root.path, path, None, max_bytes), answer.set_result, urgent=False)
+            parsers.parse(ParseJob(root.path, path, None, max_bytes, anew=True), answer.set_result, urgent=False)
         answers.append((path, stat, skipped, answer))
     for path, stat, skipped, answer in answers:
         if answer is None:

@@ -19,8 +19,9 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from codegraphd.daemon import packing
 from codegraphd.daemon.engine import ParsedFile, Work
-from codegraphd.store.records import FileChange, Module, Stat
+from codegraphd.store.records import FileChange, PackedModule, Stat
 
 STEP_UNITS = 400  # of parsed files in one bulk step: some 50 ms, what an edit may have to wait for
 STEP_GONE = 500
@@ -199,6 +200,6 @@ class RootWork:
                 self.covered[path] = sequences[self.id, path]
 
 
-def skipped_module(stat: Stat, reason: str) -> Module:
+def skipped_module(stat: Stat, reason: str) -> PackedModule:
     """A file that was not read, and why."""
-    return Module("text", b"", stat.size, 0, "", (), (), (), (), 0, reason)
+    return packing.skipped_module("text", b"", stat.size, reason)

@@ -142,7 +142,7 @@ def _belongings(snapshot: Snapshot) -> Iterator[str]:
     t = snapshot._t
     owners: list[tuple[str, set[int], tuple[str, ...]]] = [
         ("unit", _ids(snapshot, t.units), (*_OF_UNITS, *_SLOTS)),
-        ("file", _ids(snapshot, t.files), ("facts", "defined", "tried")),
+        ("file", _ids(snapshot, t.files), ("facts", "outlines", "defined", "tried")),
     ]
     for what, ids, names in owners:
         for name in names:

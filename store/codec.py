@@ -54,6 +54,7 @@ _EDGE = struct.Struct("<QBBI")  # target, kind, strength, order
 _SOURCE = struct.Struct(">QBB")  # source, kind, strength: big endian, so that duplicates sort by source
 _COUNTS = struct.Struct("<5Q")
 _ZLIB_LEVEL = 1
+_PACKAGE_BYTES = 512  # in which the name of a package ends, the head of its array before it
 
 
 def _pack(value: object) -> bytes:
@@ -184,6 +185,18 @@ def decode_facts(raw: bytes) -> Facts:
         tuple([Reference(source, EDGE_KINDS[kind], *rest) for source, kind, *rest in references]),
         tuple([Binding(*fields) for fields in bindings]),
     )
+
+
+def decode_package(raw: bytes) -> str:
+    """The package of encoded facts, which stands first: no more than it takes is inflated."""
+    unpacker = msgpack.Unpacker(unicode_errors=_ERRORS)
+    try:
+        unpacker.feed(zlib.decompressobj().decompress(raw, _PACKAGE_BYTES))
+        unpacker.read_array_header()
+        package: str = unpacker.unpack()
+    except (zlib.error, ValueError, msgpack.exceptions.UnpackException):  # damaged, or a name of absurd length
+        return decode_facts(raw).package
+    return package
 
 
 # --- relations -------------------------------------------------------------------------------------------------------

@@ -149,6 +149,22 @@ class Module:
     skipped: str  # "": not skipped
 
 
+@dataclass(frozen=True, slots=True)
+class PackedModule:
+    """A `Module` as it goes to the index (`daemon.packing`): what is stored as it is lies in it as the store's rows."""
+
+    language: str
+    digest: bytes
+    size: int
+    lines: int
+    units: tuple[Unit, ...]
+    words: tuple[bytes, ...]  # one row for each unit, as store.codec has them
+    facts: bytes  # a row: package, references, bindings
+    outline: bytes  # digest of what resolution reads of the file itself (daemon.graph.outline); b"": not known
+    errors: int
+    skipped: str
+
+
 # --- the file system -------------------------------------------------------------------------------------------------
 
 
@@ -335,6 +351,7 @@ class Input:
 class Batch:
     id: int
     inputs: tuple[Input, ...]
+    urgent: bool = False  # somebody has just saved it, and waits
 
 
 def flags_of(names: Iterable[Flag]) -> int:

@@ -182,6 +182,15 @@ class Snapshot:
         raw = self._txn.get(U64.pack(file_id), db=self._t.facts)
         return codec.decode_facts(raw) if raw is not None else None
 
+    def package(self, file_id: int) -> str:
+        """`Facts.package` alone, at a twentieth of the cost of all."""
+        raw = self._txn.get(U64.pack(file_id), db=self._t.facts)
+        return codec.decode_package(raw) if raw is not None else ""
+
+    def outline(self, file_id: int) -> bytes:
+        """Digest of what resolution read of the file itself; b"": not known."""
+        return self._txn.get(U64.pack(file_id), db=self._t.outlines) or b""
+
     def lookup(self, root: int, key: bytes) -> tuple[int, ...]:
         """What defines a resolution key: ids of files or units, ascending."""
         found = self._duplicates(self._t.defines, digest_key(root, key))

@@ -36,6 +36,7 @@ class Tables(NamedTuple):
     names: Any  # root + name -> unit, many
     words: Any  # unit -> compressed words
     facts: Any  # file -> compressed facts
+    outlines: Any  # file -> digest of what resolution read of the file itself
     defines: Any  # root + key -> (id, file), many: who defines a resolution key
     defined: Any  # file -> root, (key, id) pairs: the same from the file's side
     waits: Any  # 64 bits of root and key -> file, many: whose resolution tried a key
@@ -65,6 +66,7 @@ _IDS: Final[dict[str, bool]] = {"dupsort": True, "dupfixed": True, "integerdup":
 FLAGS: Final[dict[str, dict[str, bool]]] = {
     "meta": {}, "roots": {}, "counts": {}, "paths": {},
     "files": _INTEGER, "units": _INTEGER, "names": _IDS, "words": _INTEGER, "facts": _INTEGER,
+    "outlines": _INTEGER,
     "defines": {"dupsort": True, "dupfixed": True}, "defined": _INTEGER,
     "waits": _INTEGER | _IDS, "tried": _INTEGER,
     "edges": _INTEGER, "redges": {"integerkey": True, "dupsort": True, "dupfixed": True},

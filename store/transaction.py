@@ -146,6 +146,7 @@ class Transaction(VectorWrites):
         self.set_waits(old.root, old.id, ())
         self._drop_path(old)
         self._delete(self._t.facts, key)
+        self._delete(self._t.outlines, key)
         self._delete(self._t.files, key)
         self._dequeue_all(old.id)
         self._count(old.root, _FILES, -1)
@@ -158,7 +159,15 @@ class Transaction(VectorWrites):
             self._delete(self._t.paths, key)
 
     def put_facts(self, file_id: int, facts: Facts) -> None:
-        self._put(self._t.facts, U64.pack(file_id), codec.encode_facts(facts))
+        self.put_facts_row(file_id, codec.encode_facts(facts), b"")
+
+    def put_facts_row(self, file_id: int, row: bytes, outline: bytes) -> None:
+        """The facts as `codec` has them, and the digest of what resolution reads of the file itself; b"": not known."""
+        key = U64.pack(file_id)
+        if self._txn.get(key, db=self._t.facts) != row:
+            self._put(self._t.facts, key, row)
+        if self.outline(file_id) != outline:
+            self._replace(self._t.outlines, key, outline or None)
 
     def set_defines(self, root: int, file_id: int, pairs: Iterable[tuple[bytes, int]]) -> set[tuple[bytes, int]]:
         """Replace what a file defines. Returns the pairs that came or went."""
@@ -266,14 +275,18 @@ class Transaction(VectorWrites):
 
     def put_words(self, id: int, words: Words) -> None:
         """What the word index reads of a unit that is already put."""
-        key, raw = U64.pack(id), codec.encode_words(words)
-        if self._txn.get(key, db=self._t.words) == raw:
+        self.put_words_row(id, codec.encode_words(words))
+
+    def put_words_row(self, id: int, row: bytes) -> None:
+        """The same as `codec` has it."""
+        key = U64.pack(id)
+        if self._txn.get(key, db=self._t.words) == row:
             return
-        self._put(self._t.words, key, raw)
+        self._put(self._t.words, key, row)
         unit = self.unit(id)
         if unit is None:
             raise KeyError(f"words for unit {id}, which is not stored")
-        self.delta.words[id] = (unit, words)
+        self.delta.words[id] = (unit, codec.decode_words(row))
 
     def set_edges(self, id: int, edges: Sequence[Edge]) -> bool:
         """Replace what a unit depends on; equal edges count once. True when they differ from before."""

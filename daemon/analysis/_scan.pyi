@@ -40,6 +40,7 @@ def prints(
     comments: Sequence[_Span],
     units: Sequence[_Unit],
     keywords: frozenset[str],
+    contextual: frozenset[str],
     foreign: Mapping[str, str],
     is_layout: bool,
     has_return: bool,
@@ -61,23 +62,22 @@ def captures(
 def references(
     text: str,
     masked: str,
-    kinds: Sequence[tuple[str, Sequence[_Span], dict[str, _Any], dict[str, _Any] | None, dict[str, _Any] | None]],
+    kinds: Sequence[tuple[str, Sequence[_Span], dict[str, _Any], dict[str, _Any] | None, bool]],
     units: Sequence[tuple[int, int, str, bool]],
     definitions: Sequence[_Span],
     line_starts: Sequence[int],
     reference: type[_Reference],
     typed_names: set[str],
     receiver: Callable[[int, str], str],
-    others: Callable[[int, int, int, str, bool], Sequence[tuple[_Any, str]]],
+    others: Callable[[int, int, int, str], Sequence[tuple[_Any, str]]],
     reads_types: bool,
     /,
 ) -> tuple[list[_Reference], list[tuple[int, str]]]:
     """The references of a file, made as `reference`s in order, and what units inherit from: (unit, dotted name).
 
-    Of a kind: its spans; what names say, what they say with type arguments (None: the language makes no such
-    difference), and what they say after a call (None: that depends on the call). Of two kinds for one span the later
-    one counts. Of a unit: its span, its name, and whether it is a part of the one around it. `others` is asked for
-    spans that are no such names.
+    Of a kind: its spans; what names say; what they say after a call (None: that depends on the call); whether a name
+    with type arguments says something else. Of two kinds for one span the later one counts. Of a unit: its span, its
+    name, and whether it is a part of the one around it. `others` is asked for spans that are no such names.
     """
 
 def macros(raw: bytes) -> tuple[list[int], list[int], list[int], list[int], list[int]]:

@@ -199,6 +199,17 @@ Owned signatures(PyObject *const *arguments) {
   return is_first ? Owned(PyList_New(0)) : list_of(tight_texts(found));
 }
 
+// What the views into the words of a set are part of.
+Owned words_of(PyObject *set, std::vector<Text> &words) {
+  if (!PyFrozenSet_Check(set)) bad("keywords must be a frozenset");
+  Owned kept(PySequence_List(set));
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(kept.get()); ++i) {
+    words.push_back(latin(PyList_GET_ITEM(kept.get(), i), "a keyword"));
+    if (words.back().empty()) bad("a keyword must not be empty");
+  }
+  return kept;
+}
+
 Owned prints(PyObject *const *arguments) {
   File file{};
   file.text = latin(arguments[0], "the text");
@@ -230,15 +241,10 @@ Owned prints(PyObject *const *arguments) {
     for (Py_ssize_t j = 0; j < size_of(face); ++j) append_part(unit.face, utf8(item(face, j)));
     units.push_back(std::move(unit));
   }
-  if (!PyFrozenSet_Check(arguments[5])) bad("keywords must be a frozenset");
-  const Owned keywords(PySequence_List(arguments[5]));
-  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(keywords.get()); ++i) {
-    file.keywords.push_back(latin(PyList_GET_ITEM(keywords.get(), i), "a keyword"));
-    if (file.keywords.back().empty()) bad("a keyword must not be empty");
-  }
-  file.foreign = arguments[6];
-  file.is_layout = PyObject_IsTrue(arguments[7]) == 1;
-  file.has_return = PyObject_IsTrue(arguments[8]) == 1;
+  const Owned keywords = words_of(arguments[5], file.keywords), contextual = words_of(arguments[6], file.contextual);
+  file.foreign = arguments[7];
+  file.is_layout = PyObject_IsTrue(arguments[8]) == 1;
+  file.has_return = PyObject_IsTrue(arguments[9]) == 1;
   return read_units(file, units);
 }
 
@@ -257,11 +263,11 @@ Owned references(PyObject *const *arguments) {
     Kind kind{};
     kind.name = of[0];
     kind.spans = spans_of(of[1], limit);
-    PyObject **const names[] = {&kind.plain, &kind.marked, &kind.chained};
-    for (size_t j = 0; j < 3; ++j) {
-      if (!PyDict_Check(of[2 + j]) && (j == 0 || of[2 + j] != Py_None)) bad("names must be dicts");
-      *names[j] = of[2 + j] == Py_None ? nullptr : of[2 + j];
-    }
+    if (!PyDict_Check(of[2]) || !(of[3] == Py_None || PyDict_Check(of[3]))) bad("names must be dicts");
+    kind.plain = of[2];
+    kind.chained = of[3] == Py_None ? nullptr : of[3];
+    kind.counts_arguments = of[4] == Py_True;
+    kind.is_made = name == "instantiate";
     kind.is_inner = name == "inner";
     kind.is_call = kind.is_inner || name == "call";
     kind.is_type = name == "type";
@@ -361,7 +367,7 @@ PyMethodDef method(const char *name) {
 
 PyMethodDef methods[] = {
     method<mask, 2>("mask"),       method<tokens, 1>("tokens"), method<tight, 1>("tight"), method<signatures, 2>("signatures"),
-    method<prints, 9>("prints"),   method<references, 11>("references"), method<captures, 1>("captures"), method<macros, 1>("macros"), method<line_starts, 1>("line_starts"), method<skip, 2>("skip"), method<skip_back, 2>("skip_back"), method<words, 2>("words"), method<clean_of, 1>("clean"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
+    method<prints, 10>("prints"),   method<references, 11>("references"), method<captures, 1>("captures"), method<macros, 1>("macros"), method<line_starts, 1>("line_starts"), method<skip, 2>("skip"), method<skip_back, 2>("skip_back"), method<words, 2>("words"), method<clean_of, 1>("clean"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
 };
 
 int fill(PyObject *module) { return PyModule_AddStringConstant(module, "identity", SCAN_IDENTITY); }

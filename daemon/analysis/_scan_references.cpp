@@ -158,7 +158,8 @@ class Finder {
       if (count >= kMaxReferences) continue;
       const Text piece = text.substr(static_cast<size_t>(end - start <= kMaxSpan ? start : end - kMaxSpan),
                                      static_cast<size_t>(std::min(end - start, kMaxSpan)));
-      const bool is_generic = kind.marked != nullptr && (piece.find('<') != Text::npos || at(text, end) == '<');
+      const Text whole = text.substr(static_cast<size_t>(start), static_cast<size_t>(end - start));
+      const bool is_generic = kind.counts_arguments && (at(text, end) == '<' || whole.find('<') != Text::npos);
       while (line_ < given_.line_starts.size() && given_.line_starts[line_] <= start) ++line_;
       const bool is_whole = end - start <= kMaxSpan;
       if (kind.chained != nullptr) {
@@ -168,19 +169,19 @@ class Finder {
           continue;
         }
       }
-      PyObject *const names = is_generic ? kind.marked : kind.plain;
       PyObject *said = Py_None;
-      if (std::all_of(piece.begin(), piece.end(), is_plain)) {
-        said = look_up(names, piece);
+      if (is_generic) {
+        // How many arguments there are is for the others to tell.
+      } else if (std::all_of(piece.begin(), piece.end(), is_plain)) {
+        said = look_up(kind.plain, piece);
       } else if (is_whole && !(kind.is_type && given_.reads_types)) {
-        if (const std::string name = dotted(piece); !name.empty()) said = look_up(names, name);
+        if (const std::string name = dotted(piece); !name.empty()) said = look_up(kind.plain, name);
       }
       if (said != Py_None) {
         take(said, nullptr, count);
         continue;
       }
-      const Owned found(PyObject_CallFunction(given_.others, "nnnOO", unit_, start, end, kind.name,
-                                              is_generic ? Py_True : Py_False));
+      const Owned found(PyObject_CallFunction(given_.others, "nnnO", unit_, start, end, kind.name));
       const Owned all = fast(found.get(), "what a span says must be a sequence");
       for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(all.get()); ++i) {
         const Owned pair(Py_NewRef(PySequence_Fast_GET_ITEM(all.get(), i)));
@@ -199,7 +200,8 @@ class Finder {
   static bool is_plain(char c) { return is(c, kIdentifier) || c == '.' || c == '#' || c == '~'; }
 
   // The spans in order, less what is no reference of its own: a type's name that ends a longer name (the `C` of
-  // `a.b.C`) is part of that; a definition is no reference.
+  // `a.b.C`) is part of that, as is one that begins what is made (the `Box` of `new Box<T>()`); a definition is no
+  // reference.
   std::vector<Place> ordered() const {
     std::vector<Place> all;
     for (const Kind &kind : given_.kinds) {
@@ -223,11 +225,15 @@ class Finder {
     std::unordered_map<Py_ssize_t, Py_ssize_t> longest;  // end -> the smallest start of a name that ends there
     for (const Place &place : found)
       if (!place.kind->is_call) longest.emplace(place.span.end, place.span.start);
+    std::unordered_set<Py_ssize_t> made;
+    for (const Place &place : found)
+      if (place.kind->is_made) made.insert(place.span.start);
     std::vector<Span> definitions = given_.definitions;
     const auto before = [](const Span &a, const Span &b) { return a.start != b.start ? a.start < b.start : a.end < b.end; };
     std::sort(definitions.begin(), definitions.end(), before);
     const auto is_dropped = [&](const Place &place) {
-      return (place.kind->is_type && longest.at(place.span.end) != place.span.start) ||
+      return (place.kind->is_type &&
+              (longest.at(place.span.end) != place.span.start || made.count(place.span.start) != 0)) ||
              std::binary_search(definitions.begin(), definitions.end(), place.span, before);
     };
     found.erase(std::remove_if(found.begin(), found.end(), is_dropped), found.end());

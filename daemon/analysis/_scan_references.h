@@ -15,8 +15,8 @@ enum : Py_ssize_t { kKind, kName, kScope, kFirst, kBase, kBuiltin, kOwn, kMark, 
 struct Kind {
   PyObject *name;  // a str
   std::vector<Span> spans;
-  PyObject *plain, *marked, *chained;  // dicts: text -> _Said or None; all but the first may be null
-  bool is_call, is_type, is_inner;
+  PyObject *plain, *chained;  // dicts: text -> _Said or None; the second may be null
+  bool is_call, is_type, is_inner, is_made, counts_arguments;
 };
 
 struct Named {

@@ -85,6 +85,7 @@ class Reader {
  public:
   explicit Reader(const File &file) : file_(file) {
     for (const Text keyword : file.keywords) vocabulary_.add_keyword(keyword);
+    for (const Text keyword : file.contextual) vocabulary_.at(keyword).has_words = true;  // none
   }
 
   Owned read(const std::vector<Unit> &units) {

@@ -25,7 +25,7 @@ struct Unit {
 struct File {
   Text text, masked;
   std::vector<Span> literals, comments;
-  std::vector<Text> keywords;
+  std::vector<Text> keywords, contextual;  // the latter are names to a shape
   PyObject *foreign;  // see Words
   bool is_layout, has_return;
 };

@@ -85,7 +85,7 @@ class Fingerprints:
         ]
         read = scan.prints(
             source.text, source.masked, source.literals, source.comments, units,
-            dialect.keywords, FOREIGN, dialect.is_layout, source.has_return,
+            dialect.keywords, dialect.contextual, FOREIGN, dialect.is_layout, source.has_return,
         )  # fmt: skip
         n, hashed = DIGEST_BYTES, sha256  # the parts are length-prefixed already, as in `records.digest`
         return [

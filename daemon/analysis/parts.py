@@ -2,7 +2,9 @@
 
 Cuts fall before statements, and which of them is decided by the statement's own text (content-defined chunking): a
 statement whose digest ends in zero bits ends the part before it, once that has MIN_LINES; a part never has more than
-MAX_LINES unless one statement does. So an edit changes the parts around it and leaves those further on alone.
+MAX_LINES unless one statement does. So an edit changes the parts around it and leaves those further on alone. Only what
+begins a line may end a part: of the twenty numbers in a row of a table one nearly always would, so that the count of
+lines alone decided, and one line more at its top changed every part of it.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ def cuts(body: tree_sitter.Node, raw: bytes) -> list[tuple[int, int]]:
 
 
 def _ends_part(raw: bytes, offset: int) -> bool:
+    if raw[raw.rfind(b"\n", 0, offset) + 1 : offset].strip():
+        return False
     line_end = raw.find(b"\n", offset)
     line = raw[offset : line_end if line_end >= 0 else offset + 200]
     return zlib.crc32(b"".join(line[:200].split())) & _MASK == 0

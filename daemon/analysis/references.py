@@ -19,7 +19,7 @@ from typing import NamedTuple
 from codegraphd.daemon.analysis.compiled import scan
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import Captures, Dialect, Draft
-from codegraphd.daemon.analysis.written_types import GENERIC, WrittenTypes
+from codegraphd.daemon.analysis.written_types import WrittenTypes, arguments, count_arguments
 from codegraphd.store.records import Reference
 
 UNKNOWN = "?"
@@ -35,6 +35,7 @@ _CLASS_NAME = re.compile(r"_*[A-Z]\w*[a-z]|_*[A-Z]$")
 _INDEX = re.compile(r"\[[^\[\]]*\]$|(?:::\s*)?<[^()]*>")  # type arguments of a call: `f[int]`, `f::<T>`, `f<T>`
 _CONDITIONAL = re.compile(r"(?<![\w.)\]?!@>\x80-\xff])([A-Za-z_@\x80-\xff][\w.\x80-\xff]*)\s*\?\s*\Z", re.ASCII)
 _GENERIC_TYPE = re.compile(r"([\w.\x80-\xff]+)\s*<[^()]*>", re.ASCII)
+_GENERIC_MEMBER = re.compile(r"([\w.\x80-\xff]+)\s*<(?:[^()<>]|<[^()<>]*>)*>\s*\.\s*(\w+)(?:\s*<[^()]*>)?", re.ASCII)
 _TYPES = frozenset({"type", "instantiate", "inherit", "implement", "base"})
 _MADE = re.compile(r"(?:new\s+)?([\w.]+)\s*\([^()]*\)", re.ASCII)
 
@@ -65,7 +66,7 @@ class _Said(NamedTuple):
     base: str  # the dotted name that a class inherits from or implements; "": none
     builtin: str  # refers to nothing unless the file defines this name; "": it may
     own: str  # refers to nothing in a unit of this name: the type itself
-    mark: str  # GENERIC: the name is written with type arguments, in a language where that is another type
+    mark: str  # `arguments` that the name is written with, in a language where that is another type
 
 
 _NOTHING = _Said("", "", "", "", "", "", "", "")
@@ -163,16 +164,21 @@ def references_of(
     for name in names:
         kind = name[4:]
         of = "call" if kind == "inner" else kind
-        marked = vocabulary.of(of, GENERIC) if dialect.counts_arguments and of in _TYPES else None
         chained = None
         if not (dialect.calls_make or dialect.counts_arguments or of == "type"):
             chained = vocabulary.chained.setdefault(of, _Chained(vocabulary, of))
-        kinds.append((kind, captures.spans[name], vocabulary.of(of), marked, chained))
+        counts_arguments = dialect.counts_arguments and of in _TYPES
+        kinds.append((kind, captures.spans[name], vocabulary.of(of), chained, counts_arguments))
 
-    def others(unit: int, start: int, end: int, kind: str, is_generic: bool) -> list[tuple[_Said, str]]:
+    def others(unit: int, start: int, end: int, kind: str) -> list[tuple[_Said, str]]:
+        kind = "call" if kind == "inner" else kind
+        mark = _mark(source.text, start, end) if dialect.counts_arguments and kind in _TYPES else ""
+        if mark:
+            said = vocabulary.of(kind, mark)[source.text[max(start, end - MAX_SPAN) : end]]
+            if said is not None:
+                return [(said, "")]
         owner = types.owners[unit].rpartition(".")[2]
-        mark = GENERIC if is_generic else ""
-        return list(_all_said(source, start, end, "call" if kind == "inner" else kind, mark, dialect, owner))
+        return list(_all_said(source, start, end, kind, mark, dialect, owner))
 
     references, bases = scan.references(
         source.text, source.masked, kinds,
@@ -184,6 +190,12 @@ def references_of(
         if base not in drafts[unit].bases:
             drafts[unit].bases.append(base)
     return references
+
+
+def _mark(text: str, start: int, end: int) -> str:
+    """The `arguments` that a type's name is written with."""
+    at = end if text.startswith("<", end) else text.find("<", start, end)
+    return arguments(count_arguments(text, at)) if at >= 0 else ""
 
 
 def _all_said(
@@ -215,6 +227,9 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
             head = _CONDITIONAL.search(source.text, max(0, start - MAX_SPAN), start)
             yield tail[1], UNKNOWN if head is None else plain(head[1]) or UNKNOWN, ""
         return
+    if dialect.counts_arguments and "<" in text and (match := _GENERIC_MEMBER.fullmatch(text)):
+        yield match[2], match[1], match[1] + arguments(count_arguments(text, text.index("<")))
+        return
     is_whole = end - start <= MAX_SPAN
     if is_whole and "(" not in text and (dotted := plain(_INDEX.sub("", text) if kind == "call" else _drop(text))):
         scope, _, name = dotted.rpartition(".")
@@ -232,6 +247,6 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
         return
     made = _MADE.fullmatch(before) if dialect.calls_make or before.startswith("new") else None
     if dialect.counts_arguments and (match := _GENERIC_TYPE.fullmatch(before)):
-        yield name, UNKNOWN, match[1] + GENERIC
+        yield name, UNKNOWN, match[1] + arguments(count_arguments(before, before.index("<")))
         return
     yield name, UNKNOWN, made[1] if made is not None and made[1].rpartition(".")[2][:1].isupper() else ""

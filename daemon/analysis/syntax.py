@@ -108,9 +108,10 @@ class Dialect:
     language: str  # of records.LANGUAGES
     grammar: str
     queries: tuple[str, ...]  # files in queries/, concatenated
-    keywords: frozenset[str]
+    keywords: frozenset[str]  # what a name cannot be; the words of types among them
     builtins: frozenset[str]  # names that refer to nothing in a project, unless the file defines them
     selves: frozenset[str]  # "self", "this": their type is the enclosing class
+    contextual: frozenset[str] = frozenset()  # keywords in some places, names in others: `get`, `record`, `match`
     wrappers: frozenset[str] = frozenset()  # node types that belong to the definition in them
     groups: frozenset[str] = frozenset()  # the same, where they hold one definition only
     is_layout: bool = False  # line ends and indentation are tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 
@@ -9,8 +10,43 @@ from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.places import Owners, Places
 from codegraphd.daemon.analysis.syntax import CALLABLES, CONTAINERS, Captures, Dialect, Draft
 
-GENERIC = "<>"  # ends a type as written that has arguments, where a language has `Box` beside `Box<T>`
 MAX_SPAN = 200  # bytes of a place that shows a type
+
+_MAX_ARGUMENTS = 400  # bytes of a bracket that are read
+
+_SIGNS = re.compile(r"[<>()\[\],]")
+
+
+def arguments(n: int) -> str:
+    """What ends a type as written that has `n` arguments, where a language has `Box` beside `Box<T>` and `Box<T, U>`:
+    "", "<>", "<,>", ..."""
+    return f"<{',' * (n - 1)}>" if n else ""
+
+
+def without_arguments(written: str) -> str:
+    """ "Box<,>" -> "Box"."""
+    return written.partition("<")[0]
+
+
+def n_arguments(written: str) -> int:
+    """ "Box<,>" -> 2."""
+    return len(written) - written.rfind("<") - 1 if written.endswith(">") else 0
+
+
+def count_arguments(text: str, at: int) -> int:
+    """How many types stand in the bracket that opens at `at`: 2 for `<A, B<C, D>>`."""
+    depth, count = 0, 1
+    for match in _SIGNS.finditer(text, at, at + _MAX_ARGUMENTS):
+        sign = match[0]
+        if sign == ",":
+            count += depth == 1
+        elif sign in "<([":
+            depth += 1
+        else:
+            depth -= 1
+            if not depth:
+                break
+    return count
 
 
 @cache
@@ -72,7 +108,7 @@ class WrittenTypes:
         return self._field(found, member) if dot and found else found
 
     def _field(self, owner: str, member: str) -> str:
-        return self._fields.get((owner.removesuffix(GENERIC).rpartition(".")[2], member), "")
+        return self._fields.get((without_arguments(owner).rpartition(".")[2], member), "")
 
     def _variable(self, unit: int, name: str) -> str:
         of = self._of

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -121,14 +122,21 @@ def _on_processor(info: ModelInfo, dtype: str, cache_dir: str) -> Backend:
     if known.get(key) in choices:
         return _load_choice(known[key], info)
     best, best_time = choices[0], float("inf")
+    failure: RuntimeError | None = None
     for choice in choices:  # one after another, each gone before the next: two at a time would double the memory
-        seconds = _trial(_load_choice(choice, info), info, best_time)
+        try:
+            seconds = _trial(_load_choice(choice, info), info, best_time)
+        except RuntimeError as error:  # as OpenVINO's where it may use AVX2 at most: the other one is there
+            failure = error
+            continue
+        _give_memory_back()
         # Another engine has to win clearly: it is one more library beside the default one.
         if seconds < best_time * (1.0 if choice.split()[0] == best.split()[0] else 0.95):
             best, best_time = choice, seconds
+    if best_time == float("inf") and failure is not None:
+        raise failure
     known[key] = best
     write_json(memory, known)
-    _give_memory_back()
     return _load_choice(best, info)
 
 
@@ -186,7 +194,9 @@ def _trial(backend: Backend, info: ModelInfo, to_beat: float) -> float:
 
 
 def _give_memory_back() -> None:
-    """Freed memory goes back to the system; glibc alone keeps what the trials used."""
+    """What a trial used goes back to the system: cycles, which nobody collects while the worker loads, and what glibc
+    alone keeps."""
+    gc.collect()
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)

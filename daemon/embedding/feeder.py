@@ -1,9 +1,10 @@
 """Feeds the model: takes stale units from the backlog, makes their texts, sends batches, attaches what comes back.
 
-A batch forms late and at most two are under way, so that the newest state is what gets embedded and a fresh edit waits
-for one batch only. Source is read when a batch is formed; a unit whose file has moved on leaves the batch and comes
-back with the file's next parse. The same text is never in two batches at once: units that share it wait for the one
-under way. Used by the indexer, on its thread only; never blocks.
+A batch forms late and few are under way, two where a processor computes, so that the newest state is what gets
+embedded. What was just saved does not wait for one of them to come back: it makes *urgent* batches, which are formed
+beside the others, counted apart, and go before them everywhere. Source is read when a batch is formed; a unit whose
+file has moved on leaves the batch and comes back with the file's next parse. The same text is never in two batches at
+once: units that share it wait for the one under way. Used by the indexer, on its thread only; never blocks.
 
 A feeder serves one edition (`graph.work.Edition`); while the model changes there are two (feeders.py).
 """
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 
 from codegraphd.daemon.embedding.backlog import Backlog
 from codegraphd.daemon.embedding.text import context_text
-from codegraphd.daemon.engine import CHANGED, IDLE, Edition, Outcome, Settings, attach, set_aside
+from codegraphd.daemon.engine import CHANGED, IDLE, NOW, Edition, Outcome, Settings, attach, set_aside
 from codegraphd.daemon.graph.index import Index, View, recipe_inputs
 from codegraphd.daemon.graph.recipe import quoted, recipe_of
 from codegraphd.store.records import Batch, CodeFlow, FileRecord, Input, UnitRecord, digest
@@ -28,7 +29,7 @@ from codegraphd.store.records import Batch, CodeFlow, FileRecord, Input, UnitRec
 log = logging.getLogger(__name__)
 
 BATCH_UNITS = 64  # the worker cuts and sorts them by tokens; more would make an edit wait longer
-UNDER_WAY = 2  # one with the model, one prefetched
+UNDER_WAY = 2  # urgent batches: one with the model, one prefetched
 RETRY_S = 5.0  # after a batch that failed for reasons of the model's, and for units whose file moved on
 TRIES = 5  # how often a unit whose text cannot be had is tried before it waits for the file's next change
 
@@ -39,6 +40,11 @@ class Model(Protocol):
     @property
     def reads_flow(self) -> bool:
         """Whether its model reads the data flow of code beside its tokens."""
+        ...
+
+    @property
+    def batches(self) -> int:
+        """How many batches of bulk it wants to have at a time."""
         ...
 
     def submit(self, batch: Batch) -> None: ...
@@ -62,8 +68,8 @@ class Shared:
     asked: dict[tuple[bytes | None, bytes], int] = field(default_factory=dict)  # model, key -> number of batch
 
 
-# (file, indices of the units whose data flow is wanted, what to call)
-Render = Callable[[FileRecord, tuple[int, ...], Callable[["Rendered | None"], None]], None]
+# (file, indices of the units whose data flow is wanted, whether somebody waits, what to call)
+Render = Callable[[FileRecord, tuple[int, ...], bool, Callable[["Rendered | None"], None]], None]
 Submit = Callable[[Callable[[Index], Outcome], bool, Callable[["Future[Outcome]"], None]], None]
 
 
@@ -72,6 +78,7 @@ class _Forming:
     """A batch whose texts are still being rendered."""
 
     number: int
+    is_urgent: bool
     reads_flow: bool
     units: list[int]
     files: dict[int, list[UnitRecord]]  # file id -> its units whose own input is needed
@@ -81,14 +88,15 @@ class _Forming:
 
 @dataclass(slots=True)
 class _Sent:
+    is_urgent: bool
     units: list[int]
     keys: dict[bytes, list[int]]  # cache key -> units that need it
     followers: list[int] = field(default_factory=list)  # units of later batches that need a key of this one
 
 
 class Feeder:
-    """See the module. `render(file, flows, done)` and `submit(job, interactive, done)` call back on the indexer's
-    thread."""
+    """See the module. `render(file, flows, urgent, done)` and `submit(job, interactive, done)` call back on the
+    indexer's thread."""
 
     def __init__(
         self,
@@ -107,7 +115,7 @@ class Feeder:
         self._snapshot, self._embedder, self._render, self._submit = snapshot, embedder, render, submit
         self.settings = settings
         self.edits_only = False  # a crawl needs the processors: answers by words for all come before meaning for some
-        self._forming: _Forming | None = None
+        self._forming: dict[bool, _Forming] = {}  # whether it is urgent -> at most one
         self._sent: dict[int, _Sent] = {}
         self._deferred: list[tuple[float, int]] = []  # (when, unit): in flight in the backlog, to be put back then
         self._tries: dict[int, int] = {}  # of units whose text could not be had
@@ -160,24 +168,27 @@ class Feeder:
 
     def pump(self, now: float) -> None:
         """Form and send batches while there is room. While `edits_only` is set the bulk waits."""
-        worst = CHANGED if self.edits_only else IDLE
+        self._pump(NOW, UNDER_WAY, now, is_urgent=True)
+        self._pump(CHANGED if self.edits_only else IDLE, self._embedder.batches, now, is_urgent=False)
+
+    def _pump(self, worst: int, most: int, now: float, *, is_urgent: bool) -> None:
         while (
             self.model is not None
-            and self._forming is None
-            and len(self._sent) < UNDER_WAY
+            and is_urgent not in self._forming
+            and sum(1 for sent in self._sent.values() if sent.is_urgent == is_urgent) < most
             and now >= self._quiet_until
             and (units := self.backlog.take(BATCH_UNITS, worst))
         ):
-            self._form(units, now)
+            self._form(units, now, is_urgent=is_urgent)
 
     def drop_root(self, root: int) -> None:
         self.backlog.drop_root(root)
 
     # --- forming ------------------------------------------------------------------------------------------------------
 
-    def _form(self, units: list[int], now: float) -> None:
+    def _form(self, units: list[int], now: float, *, is_urgent: bool) -> None:
         assert self.model is not None
-        forming = _Forming(next(self._shared.numbers), self._embedder.reads_flow, [], {})
+        forming = _Forming(next(self._shared.numbers), is_urgent, self._embedder.reads_flow, [], {})
         ready: list[int] = []
         with self._snapshot() as view:
             files: dict[int, FileRecord | None] = {}
@@ -188,13 +199,7 @@ class Feeder:
                     self.backlog.finish([unit_id])
                     continue
                 needed = [key for key in recipe_inputs(state.recipe) if not view.has_vector(self.model, key)]
-                asked = self._shared.asked
-                names = ((self.model, key) for key in needed)
-                if (other := next((asked[name] for name in names if name in asked), None)) is not None:
-                    if other in self._sent:
-                        self._sent[other].followers.append(unit_id)
-                    else:  # the other edition's feeder waits for the same text: it will be in the cache
-                        self._deferred.append((now, unit_id))
+                if self._follows(unit_id, needed, now):
                     continue
                 if not needed:
                     ready.append(unit_id)
@@ -205,12 +210,12 @@ class Feeder:
             for file_id in forming.files:
                 files[file_id] = view.file_by_id(file_id)
         if ready:
-            self._attach({}, ready)
+            self._attach({}, ready, is_urgent=is_urgent)
         if not forming.units:
             return
-        self._forming = forming
+        self._forming[is_urgent] = forming
         if not forming.files:
-            self._send(now)
+            self._send(forming, now)
             return
         for file_id, file in files.items():
             if file is None:
@@ -220,7 +225,22 @@ class Feeder:
             if forming.reads_flow:
                 ids = {unit.id for unit in forming.files[file_id]}
                 wanted = tuple(index for index, unit_id in enumerate(file.units) if unit_id in ids)
-            self._render(file, wanted, lambda done, f=file: self._rendered(forming, f.id, f.units, done, now))  # type: ignore[misc]
+            self._render(
+                file, wanted, is_urgent, lambda done, f=file: self._rendered(forming, f.id, f.units, done, now)  # type: ignore[misc]
+            )  # fmt: skip
+
+    def _follows(self, unit_id: int, needed: Iterable[bytes], now: float) -> bool:
+        """Whether a batch under way has one of the keys: then the unit waits for that."""
+        asked = self._shared.asked
+        names = ((self.model, key) for key in needed)
+        other = next((asked[name] for name in names if name in asked), None)
+        if other is None:
+            return False
+        if other in self._sent:
+            self._sent[other].followers.append(unit_id)
+        else:  # the other edition's feeder waits for the same text: it will be in the cache
+            self._deferred.append((now, unit_id))
+        return True
 
     def _rendered(
         self, forming: _Forming, file_id: int, unit_ids: tuple[int, ...], rendered: Rendered | None, now: float
@@ -233,20 +253,24 @@ class Feeder:
                     forming.own[unit.id] = (text, rendered.flows.get(index))
                     continue
             forming.lacking.add(unit.id)
-        if not forming.files and self._forming is forming:
-            self._send(now)
+        if not forming.files and self._forming.get(forming.is_urgent) is forming:
+            self._send(forming, now)
 
-    def _send(self, now: float) -> None:
+    def _send(self, forming: _Forming, now: float) -> None:
         """All texts are there: build the inputs against the index as it is now, and hand the batch over."""
-        forming, self._forming = self._forming, None
-        assert forming is not None
+        del self._forming[forming.is_urgent]
         if self.model is None or forming.reads_flow != self._embedder.reads_flow:  # lost or changed meanwhile
             self.backlog.put_back(forming.units)
             return
-        sent = _Sent([], {})
+        sent = _Sent(forming.is_urgent, [], {})
         inputs: dict[bytes, Input] = {}
         with self._snapshot() as view:
             for unit_id in forming.units:
+                state = view.state(unit_id, self.edition.number)
+                keys = recipe_inputs(state.recipe) if state is not None and state.recipe is not None else ()
+                needed = [key for key in keys if not view.has_vector(self.model, key)]
+                if self._follows(unit_id, needed, now):  # what formed beside this one was sent before it
+                    continue
                 if unit_id in forming.lacking or not self._inputs_of(view, unit_id, forming.own, sent, inputs):
                     self._defer(unit_id, now)
         if not sent.units:
@@ -257,7 +281,7 @@ class Feeder:
             return
         for key in inputs:
             self._shared.asked[self.model, key] = forming.number
-        self._embedder.submit(Batch(forming.number, tuple(inputs.values())))
+        self._embedder.submit(Batch(forming.number, tuple(inputs.values()), forming.is_urgent))
 
     def _inputs_of(
         self,
@@ -339,7 +363,8 @@ class Feeder:
     def _finish(self, number: int, vectors: dict[bytes, Any]) -> None:
         sent = self._release(number)
         if sent is not None:
-            self._attach(vectors, [*sent.units, *sent.followers])
+            # an edit may be among the followers
+            self._attach(vectors, [*sent.units, *sent.followers], is_urgent=sent.is_urgent or bool(sent.followers))
 
     def _release(self, number: int) -> _Sent | None:
         sent = self._sent.pop(number, None)
@@ -349,7 +374,8 @@ class Feeder:
                 del asked[name]
         return sent
 
-    def _attach(self, vectors: dict[bytes, Any], units: list[int]) -> None:
+    def _attach(self, vectors: dict[bytes, Any], units: list[int], *, is_urgent: bool) -> None:
+        """Commit them. What nobody waits for goes behind the steps of edits."""
         edition, settings = self.edition, self.settings
         if edition.model is None:
             self.backlog.put_back(units)
@@ -365,7 +391,7 @@ class Feeder:
             # The rest has a newer recipe by now: it waits again under that one.
             self._deferred += [(0.0, unit) for unit in units if unit not in settled]
 
-        self._submit(lambda index: attach(index, settings, edition, vectors, units), True, done)
+        self._submit(lambda index: attach(index, settings, edition, vectors, units), is_urgent, done)
 
 
 def _set_aside(index: Index, edition: Edition, units: Iterable[int]) -> Outcome:

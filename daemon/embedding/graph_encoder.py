@@ -14,10 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from codegraphd.daemon.embedding.code_graph import CodeIds
-from codegraphd.daemon.embedding.encoder import Encoder, Shape, filled
+from codegraphd.daemon.embedding.encoder import Encoder, Shape, filled, placed
 
 
 class GraphEncoder(Encoder):
@@ -32,20 +31,19 @@ class GraphEncoder(Encoder):
         batch = filled(batch)
         layout = _Layout(batch)
         shape = _GraphShape(layout, self.device)
-        ids = torch.from_numpy(layout.ids).to(self.device)
+        ids = placed(layout.ids, self.device)
         words = self._words[ids]
-        words[torch.from_numpy(layout.nodes).to(self.device)] = torch.segment_reduce(
-            words[torch.from_numpy(layout.node_tokens).to(self.device)],
+        words[placed(layout.nodes, self.device)] = torch.segment_reduce(
+            words[placed(layout.node_tokens, self.device)],
             "mean",
-            lengths=torch.from_numpy(layout.node_lengths).to(self.device),
+            lengths=placed(layout.node_lengths, self.device),
         )
-        places = torch.from_numpy(layout.places(self._first_position)).to(self.device)
+        places = placed(layout.places(self._first_position), self.device)
         hidden = self._norm(words + self._positions[places]).to(self._kind)
         for layer in self._layers:
             hidden = layer(hidden, shape)
-        text = hidden[torch.from_numpy(layout.text).to(self.device)].float()
-        rows = functional.normalize(self._pool(text, Shape(layout.text_lengths, self.device)), dim=1)[:n_inputs]
-        return np.asarray(rows.cpu().numpy())
+        text = hidden[placed(layout.text, self.device)].float()
+        return self._rows(text, Shape(layout.text_lengths, self.device), n_inputs)
 
 
 class _Layout:
@@ -101,7 +99,7 @@ class _GraphShape(Shape):
 
     def __init__(self, layout: _Layout, device: str) -> None:
         super().__init__(layout.lengths, device)
-        self.mask = torch.from_numpy(layout.mask()).to(device)[:, None]
+        self.mask = placed(layout.mask(), device)[:, None]
         if self.is_even:  # a mask needs the rectangle, which is the packed matrix itself here
             self.is_even = False
             self.slots = torch.arange(sum(layout.lengths), device=device)

@@ -1,8 +1,8 @@
 """What the daemon and the worker process say to each other, one msgpack struct a frame.
 
-Down: `Load` once, then `Embed` (bulk, answered in order) and `Ask` (its own lane). Up: `Loaded` or `Broken` once, then
-for each request `Vectors` or `Refused`; `Started` before each call of the model names the request it works for, so
-that a worker's death or silence has an author.
+Down: `Load` once, then `Embed` (bulk, and edits, which are urgent) and `Ask` (a query). Up: `Loaded` or `Broken` once,
+then for each request `Vectors` or `Refused`, in any order; `Started` before each call of the model names the requests
+it works for, so that a worker's death or silence has an author.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Embed(msgspec.Struct, tag="embed", frozen=True):
     id: int
     texts: tuple[str, ...]
     flows: tuple[CodeFlow | None, ...] = ()  # one for each text; (): none has any
+    urgent: bool = False  # somebody has just saved it: before all that waits
 
 
 class Ask(msgspec.Struct, tag="ask", frozen=True):
@@ -44,6 +45,7 @@ class Loaded(msgspec.Struct, tag="loaded", frozen=True):
     device: str
     dtype: str
     seconds: float
+    requests: int = 2  # how many of bulk it wants to have at a time
 
 
 class Broken(msgspec.Struct, tag="broken", frozen=True):

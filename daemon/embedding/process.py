@@ -1,23 +1,23 @@
 """The worker process: it holds the model and does nothing else.
 
-The main thread takes frames apart; the tokeniser thread turns the texts of bulk requests into groups of token ids, one
-request ahead of the model; and one or more *lanes* run the model, each on one core. Lanes rather than threads inside
-of each product: they never wait for each other, so a core that another process takes costs that core and no more.
+The main thread takes frames apart; tokenisers turn the texts of bulk requests into *bundles* of token ids, one bundle
+ahead of the model; and one or more *lanes* run the model, on a processor each on one core. Lanes rather than threads
+inside of each product: they never wait for each other, so a core that another process takes costs that core, no more.
 
-Queries have a thread of their own. The others are nice and it is not, so that it takes a core from a lane at once: a
-query waits for nothing, neither for the group that is with the model nor for what else the machine does in the
-background.
+What a person waits for has a thread of its own: queries, then the few texts of an edit. The others are nice and it is
+not, so that it takes a core from a lane at once: it waits for nothing, neither for the group that is with the model nor
+for what else the machine does in the background. A larger edit goes to the lanes, before all that waits there.
 """
 
 from __future__ import annotations
 
 import collections
+import gc
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import IO, assert_never
 
 import msgspec
@@ -28,23 +28,12 @@ from codegraphd.daemon.embedding import messages
 from codegraphd.daemon.embedding.backends import Backend, Tokeniser, open_backend, open_tokens
 from codegraphd.daemon.embedding.messages import Ask, Broken, Embed, Load, Loaded, Refused, Started, Up, Vectors
 from codegraphd.daemon.embedding.models import ModelError
-from codegraphd.daemon.embedding.packing import groups
+from codegraphd.daemon.embedding.packing import Bundles, Group, Request, groups, requests_for
 from codegraphd.store.records import CodeFlow
 
 _TOKENISED_AT_ONCE = 32  # texts: the tokeniser holds on to a core for about 5 ms
+_CHARACTERS_PER_TOKEN = 4
 _PER_THREAD = sys.platform == "linux"  # where niceness is a thread's own; elsewhere the whole process is nice
-
-
-@dataclass(slots=True)
-class _Request:
-    """A bulk request with its token ids, on its way through the model group by group."""
-
-    id: int
-    ids: list[list[int]]
-    truncated: tuple[bool, ...]
-    waiting: collections.deque[list[int]]  # groups that no lane has taken yet
-    left: int  # groups that are not done
-    rows: np.ndarray
 
 
 class Worker:
@@ -53,10 +42,15 @@ class Worker:
     def __init__(self, inbox: IO[bytes], outbox: IO[bytes]) -> None:
         self._inbox, self._outbox = inbox, outbox
         self._sending = threading.Lock()
-        self._wake = threading.Condition()  # guards the three queues and the requests in them
+        self._guard = threading.Lock()  # of the queues, and of the bundles in them
+        # A condition for each kind of thread: a query that woke all of them would wait for each to look and lie down.
+        self._may_answer = threading.Condition(self._guard)
+        self._may_tokenise = threading.Condition(self._guard)
+        self._may_run = threading.Condition(self._guard)
         self._asked: collections.deque[Ask] = collections.deque()
-        self._texts: collections.deque[Embed] = collections.deque()
-        self._ready: collections.deque[_Request] = collections.deque()  # with groups that no lane has taken yet
+        self._edits: collections.deque[Embed] = collections.deque()  # urgent ones that are small
+        self._texts: collections.deque[Embed] = collections.deque()  # urgent ones first
+        self._ready = Bundles()
 
     def run(self) -> int:
         """Serve until the input ends. Returns the exit status."""
@@ -65,6 +59,7 @@ class Worker:
         if not isinstance(load, Load):
             return 2
         start = time.perf_counter()
+        gc.disable()  # loading makes 260,000 objects that stay: looking through them again and again took 0.12 s
         try:
             self._info = load.info
             self._tokens: Tokeniser = open_tokens(load.info)
@@ -76,46 +71,64 @@ class Worker:
         except Exception as error:  # a library's trouble with this model is the model's trouble
             self._send(Broken(f"model {load.info.name}: {type(error).__name__}: {error}"))
             return 3
+        gc.freeze()  # and every later look is spared them
+        gc.enable()
         backend = self._backend
         # the configured bound is meant for a processor; a card is given what fills it
-        self._budget = min(load.batch_tokens, backend.group_tokens) if backend.device == "cpu" else backend.group_tokens
+        is_cpu = backend.device == "cpu"
+        self._budget = min(load.batch_tokens, backend.group_tokens) if is_cpu else backend.group_tokens
+        self._ready.budget = self._budget
         self._nice = load.nice
         if not _PER_THREAD:
             os.nice(load.nice)
         for number in range(min(load.threads, backend.lanes)):
             threading.Thread(target=self._lane, name=f"lane-{number}", daemon=True).start()
-        threading.Thread(target=self._tokenise, name="tokeniser", daemon=True).start()
-        threading.Thread(target=self._answer, name="queries", daemon=True).start()
-        self._send(Loaded(backend.name, backend.device, backend.dtype, time.perf_counter() - start))
+        for number in range(1 if is_cpu else load.threads):  # a card is faster than one of them
+            threading.Thread(target=self._tokenise, name=f"tokeniser-{number}", daemon=True).start()
+        threading.Thread(target=self._answer, name="prompt", daemon=True).start()
+        seconds = time.perf_counter() - start
+        self._send(Loaded(backend.name, backend.device, backend.dtype, seconds, requests_for(self._budget)))
         self._read(frames)
         return 0
 
     def _read(self, frames: Iterator[bytes]) -> None:
-        """Frames into the two queues, until the input ends or cannot be trusted."""
+        """Frames into the queues, until the input ends or cannot be trusted."""
         try:
             for frame in frames:
                 message = messages.decode_down(frame)
-                with self._wake:
+                with self._guard:
                     match message:
                         case Ask():
                             self._asked.append(message)
+                            self._may_answer.notify()
                         case Embed():
-                            self._texts.append(message)
+                            self._sort(message)
                         case Load():
                             return
                         case _:
                             assert_never(message)
-                    self._wake.notify_all()
         except (OSError, ValueError, msgspec.MsgspecError):
             return
 
+    def _sort(self, embed: Embed) -> None:
+        """A bulk request or an edit into its queue."""
+        longest = _CHARACTERS_PER_TOKEN * self._info.max_tokens  # the rest of a text is not read
+        size = sum(min(len(text), longest) for text in embed.texts)
+        if embed.urgent and size <= _CHARACTERS_PER_TOKEN * self._budget:
+            self._edits.append(embed)
+            self._may_answer.notify()
+            return
+        place = sum(1 for other in self._texts if other.urgent) if embed.urgent else len(self._texts)
+        self._texts.insert(place, embed)
+        self._may_tokenise.notify()
+
     def _tokenise(self) -> None:
-        """The tokeniser thread: at most one request that no lane has begun waits behind it."""
+        """A tokeniser's thread: at most one bundle that no lane has begun waits behind it."""
         self._be_nice()
         while True:
-            with self._wake:
-                while not self._texts or len(self._ready) > 1:
-                    self._wake.wait()
+            with self._guard:
+                while not self._texts or (self._ready.is_full() and not self._texts[0].urgent):
+                    self._may_tokenise.wait()
                 embed = self._texts.popleft()
             try:
                 found: list[tuple[list[int], bool]] = []
@@ -125,13 +138,11 @@ class Worker:
             except Exception as error:  # whatever the tokenizer raises is this request's trouble
                 self._send(Refused(embed.id, f"{type(error).__name__}: {error}"))
                 continue
-            ids = [row for row, _ in found]
-            parts = groups([len(row) for row in ids], self._budget)
-            rows = np.empty((len(ids), self._info.dim), np.float32)
             cuts = tuple(cut for _, cut in found)
-            with self._wake:
-                self._ready.append(_Request(embed.id, ids, cuts, collections.deque(parts), len(parts), rows))
-                self._wake.notify_all()
+            request = Request(embed.id, [row for row, _ in found], cuts, self._info.dim, is_urgent=embed.urgent)
+            with self._guard:
+                self._ready.add(request)
+                self._may_run.notify_all()
 
     def _ids(self, role: str, texts: Sequence[str], flows: Sequence[CodeFlow | None]) -> list[tuple[list[int], bool]]:
         prefix = self._info.prefix(role)
@@ -147,59 +158,46 @@ class Worker:
         """A lane's thread."""
         self._be_nice()
         while True:
-            with self._wake:
-                while not self._ready:
-                    self._wake.wait()
-                taken = self._take()
-            self._advance(*taken)
+            with self._guard:
+                while not (group := self._ready.take()):
+                    self._may_run.wait()
+                self._may_tokenise.notify()
+            self._advance(group)
 
-    def _take(self) -> tuple[_Request, list[int]]:
-        request = self._ready[0]
-        group = request.waiting.popleft()
-        if not request.waiting:
-            self._ready.popleft()
-            self._wake.notify_all()  # the tokeniser may go one request further
-        return request, group
-
-    def _advance(self, request: _Request, group: list[int]) -> None:
-        """One group of a bulk request through the model."""
-        self._send(Started(request.id))
+    def _advance(self, group: Group) -> None:
+        """One group of bulk requests through the model."""
+        for request in group.requests():
+            self._send(Started(request.id))
         try:
-            rows = self._backend.encode([request.ids[i] for i in group])
-        except Exception as error:  # whatever the model raises is this request's trouble
-            with self._wake:
-                is_first = request.left > 0
-                request.left = 0
-                request.waiting.clear()
-                if request in self._ready:
-                    self._ready.remove(request)
-                self._wake.notify_all()
-            if is_first:
+            rows = self._backend.encode(group.ids())
+        except Exception as error:  # whatever the model raises is the trouble of those requests
+            with self._guard:
+                refused = self._ready.give_up(group)
+                self._may_tokenise.notify()
+            for request in refused:
                 self._send(Refused(request.id, f"{type(error).__name__}: {error}"))
             return
-        with self._wake:
-            request.rows[group] = rows
-            request.left -= 1
-            is_last = request.left == 0
-        if is_last:
-            found = list(zip(request.ids, request.truncated, strict=True))
-            self._send_vectors(request.id, request.rows, found)
+        with self._guard:
+            done = group.settle(rows)
+        for request in done:
+            self._send_vectors(request.id, request.rows, list(zip(request.ids, request.truncated, strict=True)))
 
-    # --- queries
+    # --- what a person waits for
 
     def _answer(self) -> None:
-        """The queries' thread."""
+        """The prompt thread."""
         while True:
-            with self._wake:
-                while not self._asked:
-                    self._wake.wait()
-                ask = self._asked.popleft()
-            self._send(Started(ask.id))
+            with self._guard:
+                while not self._asked and not self._edits:
+                    self._may_answer.wait()
+                asked = self._asked.popleft() if self._asked else self._edits.popleft()
+            role = asked.role if isinstance(asked, Ask) else "document"
+            self._send(Started(asked.id))
             try:
-                found = self._ids(ask.role, ask.texts, ask.flows)
-                self._send_vectors(ask.id, self._in_groups([ids for ids, _ in found]), found)
+                found = self._ids(role, asked.texts, asked.flows)
+                self._send_vectors(asked.id, self._in_groups([ids for ids, _ in found]), found)
             except Exception as error:  # whatever the model raises is this request's trouble
-                self._send(Refused(ask.id, f"{type(error).__name__}: {error}"))
+                self._send(Refused(asked.id, f"{type(error).__name__}: {error}"))
 
     def _in_groups(self, ids: Sequence[list[int]]) -> np.ndarray:
         rows = np.empty((len(ids), self._info.dim), np.float32)

@@ -3,7 +3,9 @@
 `Supervisor.handle(event, now)` takes what happened and returns what to do. The rules:
 
 - The process starts when there is work, and ends after `idle_s` without any, or when it has grown by `growth_bytes`.
-- Bulk work is cut into *pieces*, of which two are with the worker at a time: one in the model, one being tokenised.
+- Work is cut into *pieces*. Of bulk, as many are with the worker at a time as it asks for: two on a processor, one in
+  the model and one being tokenised; more where a card takes several at once. Urgent pieces go before them, and do not
+  wait for one of them to come back.
 - When the worker dies, or a call of the model takes `hang_s`, the pieces in the model are under suspicion. They are
   cut into eighths that are sent one at a time, until single inputs are left; an input that dies twice alone is *set
   aside*. All else is sent again. A query that dies is not sent again. When the model only raises, the same is done,
@@ -18,16 +20,12 @@ from __future__ import annotations
 import collections
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import assert_never
-
-import numpy as np
 
 from codegraphd.daemon.embedding.events import (
     Action,
     Answer,
     Asked,
-    Embedded,
     Event,
     Exited,
     Failed,
@@ -44,40 +42,14 @@ from codegraphd.daemon.embedding.events import (
 )
 from codegraphd.daemon.embedding.messages import Ask, Broken, Embed, Loaded, Refused, Started, Up, Vectors
 from codegraphd.daemon.embedding.models import ModelError, ModelInfo
-from codegraphd.store.records import Batch, Input
+from codegraphd.daemon.embedding.pieces import IN_FLIGHT, Piece, Pieces
+from codegraphd.store.records import Batch
 
-PIECE = 64  # inputs
-IN_FLIGHT = 2  # pieces
-SPLIT = 8
 TRIES = 2  # deaths of a single input before it is set aside
 DEATHS = 5  # in a row; a piece of 64 with one deadly input costs 4: 64, 8, 1, 1
 ASIDE = 3  # inputs set aside in a row, with no vector in between: then it is the model's fault, not theirs
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0  # between a death and the next start
 BREAKER_S, LONGEST_BREAKER_S = 300.0, 3600.0
-
-
-@dataclass(slots=True)
-class _Piece:
-    id: int
-    batch: int
-    places: range  # in the batch's inputs
-    inputs: tuple[Input, ...]
-    deaths: int = 0
-    sent: float = 0.0
-    is_suspect: bool = False  # sent alone, so that blame is exact
-
-
-@dataclass(slots=True)
-class _Open:
-    """A batch that is not answered yet."""
-
-    batch: Batch
-    left: int  # inputs
-    rows: np.ndarray
-    truncated: list[bool]
-    tokens: list[int]
-    bad: list[bytes] = field(default_factory=list)
-    error: str = ""
 
 
 class Supervisor:
@@ -99,9 +71,7 @@ class Supervisor:
         self._numbers: Iterator[int] = itertools.count(1)  # pieces and queries share the wire's ids
         self._child = 0
         self._is_alive = False
-        self._waiting: collections.deque[_Piece] = collections.deque()
-        self._sent: dict[int, _Piece] = {}
-        self._open: dict[int, _Open] = {}
+        self._pieces = Pieces(self._numbers)
         self._asked: dict[int, Asked] = {}  # wire id -> query, sent or not
         self._asked_sent: set[int] = set()  # an expired one stays until the worker is through with it
         self._running: dict[int, float] = {}  # wire ids that the model works for -> when it last began to
@@ -145,13 +115,18 @@ class Supervisor:
         return min(moments, default=None)
 
     @property
+    def in_flight(self) -> int:
+        """How many pieces of bulk the worker wants to have at a time."""
+        return self.loaded.requests if self.loaded is not None else IN_FLIGHT
+
+    @property
     def chosen(self) -> str | None:
         """The name in the chain of the model in use."""
         return self._chain[self.place] if self.model is not None else None
 
     def depth(self) -> int:
         """Inputs that were submitted and not answered."""
-        return sum(open_.left for open_ in self._open.values())
+        return self._pieces.depth()
 
     # --- work comes in
 
@@ -160,16 +135,8 @@ class Supervisor:
             return [Tell(Failed(batch.id, self.set_aside[bad[0]], bad))]
         if self.model is None:
             return [Tell(Failed(batch.id, self.error))]
-        n = len(batch.inputs)
-        rows = np.empty((n, self.model.dim), np.float32)
-        self._open[batch.id] = _Open(batch, n, rows, [False] * n, [0] * n)
-        self._waiting.extend(self._cut(batch, range(n), PIECE))
-        return [] if n else self._finish(batch.id)
-
-    def _cut(self, batch: Batch, places: range, size: int) -> Iterator[_Piece]:
-        for at in range(places.start, places.stop, size):
-            part = range(at, min(at + size, places.stop))
-            yield _Piece(next(self._numbers), batch.id, part, batch.inputs[part.start : part.stop])
+        self._pieces.add(batch, self.model.dim)
+        return [] if batch.inputs else self._finish(batch.id)
 
     def _ask(self, asked: Asked) -> list[Action]:
         if self.model is None:
@@ -200,7 +167,7 @@ class Supervisor:
 
     def _receive(self, message: Vectors, now: float) -> list[Action]:
         assert self.model is not None
-        piece = self._sent.get(message.id)
+        piece = self._pieces.sent.get(message.id)
         asked = self._asked.get(message.id)
         expected = len(piece.inputs) if piece else len(asked.texts) if asked else len(message.tokens)
         try:
@@ -217,19 +184,15 @@ class Supervisor:
             return [Answer(asked.id, rows)]
         if piece is None:
             return []
-        del self._sent[message.id]
         self._aside = []
         self.embedded += expected
         self.calls.append((now - max(piece.sent, self._last_piece), expected))
         self._last_piece = now
-        open_ = self._open[piece.batch]
-        places = slice(piece.places.start, piece.places.stop)
-        open_.rows[places], open_.truncated[places], open_.tokens[places] = rows, message.truncated, message.tokens
-        open_.left -= expected
+        self._pieces.settle(piece, message, rows)
         return self._finish(piece.batch)
 
     def _refused(self, id_: int, error: str, now: float) -> list[Action]:
-        piece = self._sent.get(id_)
+        piece = self._pieces.sent.get(id_)
         if piece is not None and len(piece.inputs) == 1:
             self._running = {id_: now}
             return [Kill(), *self._end(error, now)]
@@ -237,8 +200,8 @@ class Supervisor:
         if (asked := self._asked.pop(id_, None)) is not None:
             return [Refuse(asked.id, error)]
         if piece is not None:
-            del self._sent[id_]
-            self._split(piece)
+            del self._pieces.sent[id_]
+            self._pieces.split(piece)
         return []
 
     def _settle(self, id_: int, now: float) -> None:
@@ -248,15 +211,9 @@ class Supervisor:
 
     def _finish(self, batch_id: int) -> list[Action]:
         """The batch's answer, once there is nothing left of it."""
-        open_ = self._open[batch_id]
-        if open_.left:
-            return []
-        del self._open[batch_id]
-        if open_.bad:
-            return [Tell(Failed(batch_id, open_.error, tuple(open_.bad)))]
         assert self.model is not None
-        fingerprint = self.model.fingerprint
-        return [Tell(Embedded(batch_id, fingerprint, open_.rows, tuple(open_.truncated), tuple(open_.tokens)))]
+        record = self._pieces.answer(batch_id, self.model.fingerprint)
+        return [] if record is None else [Tell(record)]
 
     # --- the worker ends
 
@@ -289,52 +246,42 @@ class Supervisor:
     def _blame(self, running: Sequence[int], error: str) -> list[Action]:
         """Find who was with the model, and put the rest back."""
         actions: list[Action] = []
-        suspects = set(running) or set(list(self._sent)[:1])
-        pieces = list(self._sent.values())
-        self._sent = {}
+        suspects = set(running) or set(list(self._pieces.sent)[:1])
+        pieces = self._pieces.recall()
         self._asked_sent = set()
         actions += [Refuse(self._asked.pop(wire).id, error) for wire in sorted(suspects & set(self._asked))]
-        self._waiting.extendleft(reversed([piece for piece in pieces if piece.id not in suspects]))
+        self._pieces.put_back([piece for piece in pieces if piece.id not in suspects])
         for piece in pieces:
             if piece.id not in suspects:
                 continue
             if len(piece.inputs) > 1:
-                self._split(piece)
+                self._pieces.split(piece)
             elif len(suspects) == 1:
                 actions += self._suspect(piece, error)
             else:  # perhaps it was the other one
                 piece.is_suspect = True
-                self._waiting.appendleft(piece)
+                self._pieces.put_back([piece])
         return actions
 
-    def _split(self, piece: _Piece) -> None:
-        parts = list(self._cut(self._open[piece.batch].batch, piece.places, max(1, len(piece.inputs) // SPLIT)))
-        for part in parts:
-            part.is_suspect = True
-        self._waiting.extendleft(reversed(parts))
-
-    def _suspect(self, piece: _Piece, error: str) -> list[Action]:
+    def _suspect(self, piece: Piece, error: str) -> list[Action]:
         piece.deaths += 1
         piece.is_suspect = True
         if piece.deaths < TRIES:
-            self._waiting.appendleft(piece)
+            self._pieces.put_back([piece])
             return []
         key = piece.inputs[0].key
         self.set_aside[key] = error
         self._aside.append(key)
         self._deaths = 0  # the culprit is found: the model is not to blame
-        open_ = self._open[piece.batch]
-        open_.bad.append(key)
-        open_.error = error
-        open_.left -= 1
+        self._pieces.condemn(piece, error)
         return self._finish(piece.batch)
 
     def _give_up(self, error: str, now: float) -> list[Action]:
         """This model is not to be had: the next one takes over. What was asked of it is answered now."""
-        actions: list[Action] = [Tell(Failed(batch_id, error)) for batch_id in self._open]
+        actions: list[Action] = [Tell(Failed(batch_id, error)) for batch_id in self._pieces.batches()]
         actions += [Refuse(asked.id, error) for asked in self._asked.values()]
-        self._open, self._sent, self._asked, self._asked_sent = {}, {}, {}, set()
-        self._waiting.clear()
+        self._asked, self._asked_sent = {}, set()
+        self._pieces.clear()
         self.error = error
         self._deaths, self._aside = 0, []
         self._choose(self.place + 1, now)
@@ -398,9 +345,10 @@ class Supervisor:
             return self._give_up(str(error), now)
         actions: list[Action] = []
         if model.fingerprint != self.model.fingerprint:
-            actions += [Tell(Failed(batch_id, f"model {model.name} changed on disk")) for batch_id in self._open]
-            self._open.clear()
-            self._waiting.clear()
+            actions += [
+                Tell(Failed(batch_id, f"model {model.name} changed on disk")) for batch_id in self._pieces.batches()
+            ]
+            self._pieces.clear()
         self.model = model
         self._child += 1
         self._is_alive, self._last_word = True, now
@@ -414,16 +362,10 @@ class Supervisor:
             if wire not in self._asked_sent:
                 self._asked_sent.add(wire)
                 actions.append(Send(Ask(wire, asked.role, asked.texts, asked.flows)))
-        while self._waiting:
-            piece = self._waiting[0]
-            is_careful = piece.is_suspect or any(other.is_suspect for other in self._sent.values())
-            if len(self._sent) >= (1 if is_careful else IN_FLIGHT):
-                break
-            self._sent[piece.id] = self._waiting.popleft()
-            piece.sent = now
+        while (piece := self._pieces.send(self.in_flight, now)) is not None:
             flows = tuple(item.flow for item in piece.inputs)
             texts = tuple(item.text for item in piece.inputs)
-            actions.append(Send(Embed(piece.id, texts, flows if any(flows) else ())))
+            actions.append(Send(Embed(piece.id, texts, flows if any(flows) else (), piece.is_urgent)))
         return actions
 
     def _enter(self, state: str) -> list[Action]:
@@ -433,7 +375,7 @@ class Supervisor:
         return [Tell(ModelState(state, self.model, self.error))]
 
     def _has_work(self) -> bool:
-        return bool(self._waiting or self._sent or self._asked)
+        return bool(self._pieces or self._asked)
 
     def _last_sign(self) -> float:
         """The oldest of the signs of life that we wait for the next one of."""
@@ -441,4 +383,4 @@ class Supervisor:
 
     def _is_busy(self) -> bool:
         """Whether the worker owes us something."""
-        return bool(self._sent or self._asked_sent)
+        return bool(self._pieces.sent or self._asked_sent)

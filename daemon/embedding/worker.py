@@ -116,6 +116,11 @@ class Embedder:
         return model is not None and model.flow
 
     @property
+    def batches(self) -> int:
+        """How many batches of bulk the worker wants to have at a time."""
+        return self._supervisor.in_flight
+
+    @property
     def state(self) -> ModelState:
         supervisor = self._supervisor
         return ModelState(supervisor.state, supervisor.model, supervisor.error)

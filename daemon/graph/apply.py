@@ -16,7 +16,8 @@ from codegraphd.daemon.graph.keys import Pair, ids_of
 from codegraphd.daemon.graph.projects import is_project
 from codegraphd.daemon.graph.resolve import definitions
 from codegraphd.daemon.graph.work import CHANGED, NEW, NOW, Outcome, ParsedFile, Work
-from codegraphd.store.records import Facts, FileRecord, LostUnit, Module, UnitChange, UnitRecord
+from codegraphd.store.codec import decode_facts
+from codegraphd.store.records import FileRecord, LostUnit, PackedModule, UnitChange, UnitRecord
 
 
 class Applier:
@@ -67,9 +68,7 @@ class Applier:
         for file in leaving:
             self._touch(file, index.delete_file(file))
             outcome.files += 1
-        for plan in plans:
-            self._write(work, plan, urgent)
-        return [plan.file_id for plan in plans]
+        return [plan.file_id for plan in plans if self._write(work, plan, urgent)]
 
     def _plan(self, work: Work, parsed: ParsedFile) -> _Plan | None:
         index, module = self.index, parsed.module
@@ -80,14 +79,14 @@ class Applier:
                 if former is not None and former.digest == module.digest and len(former.units) == len(module.units):
                     known = dict(enumerate(index.units_of(former)))
                     self._touch(former, index.delete_file(former))
-                    return _Plan(parsed, former.id, known, [], is_new=True)
-            return _Plan(parsed, index.new_id(), {}, [], is_new=True)
+                    return _Plan(parsed, former.id, known, [], None)
+            return _Plan(parsed, index.new_id(), {}, [], None)
         if file.digest == module.digest and file.skipped == module.skipped and module.digest and not work.anew:
             index.put_file(replace(file, stat=parsed.stat))
             self.outcome.early_cutoffs += 1
             return None
         known, gone = match_units(index.units_of(file), module.units)
-        return _Plan(parsed, file.id, known, gone, is_new=False)
+        return _Plan(parsed, file.id, known, gone, file)
 
     @staticmethod
     def _moved_with_edits(
@@ -100,12 +99,13 @@ class Applier:
         known, taken = {record.id for record, _ in moved}, {(item.file, item.index) for _, item in moved}
         return pair_edited(
             [record for record in gone if record.file in leaving and record.id not in known],
-            [item for item in fresh if plans[item.file].is_new and (item.file, item.index) not in taken],
+            [item for item in fresh if plans[item.file].former is None and (item.file, item.index) not in taken],
             moved,
             [plan.parsed.path for plan in plans],
         )
 
-    def _write(self, work: Work, plan: _Plan, priority: int) -> None:
+    def _write(self, work: Work, plan: _Plan, priority: int) -> bool:
+        """-> whether the references of the file are to be resolved."""
         index, module, path = self.index, plan.parsed.module, plan.parsed.path
         ids = [plan.known[i].id if i in plan.known else index.new_id() for i in range(len(module.units))]
         records = []
@@ -122,21 +122,23 @@ class Applier:
             module.skipped, module.errors, tuple(ids),
         )  # fmt: skip
         index.put_file(file)
-        facts = Facts(module.package, module.references, module.bindings)
-        index.put_facts(plan.file_id, facts)
-        defined = definitions(path, plan.file_id, facts, records, module.language)
-        self._touch(file, index.set_defines(work.root, plan.file_id, defined))
-        index.enqueue(Stage.RESOLVE, plan.file_id)
+        resolves = work.anew or not plan.refers_as_before(file, index.outline(plan.file_id))
+        index.put_facts_row(plan.file_id, module.facts, module.outline)
+        if resolves:
+            defined = definitions(path, plan.file_id, decode_facts(module.facts), records, module.language)
+            self._touch(file, index.set_defines(work.root, plan.file_id, defined))
+            index.enqueue(Stage.RESOLVE, plan.file_id)
         self.changed_files[plan.file_id] = work.urgent
         self.outcome.files += 1
         self.outcome.changes += len(changes)
         index.journal(changes)
+        return resolves
 
     def _write_unit(
         self,
         record: UnitRecord,
         old: UnitRecord | None,
-        module: Module,
+        module: PackedModule,
         i: int,
         priority: int,
         changes: list[UnitChange],
@@ -144,13 +146,12 @@ class Applier:
         index = self.index
         if old is not None and old.unit.own == record.unit.own and old.unit.face == record.unit.face:
             self._look_up(old.id)
+        if old != record:
+            index.put_unit(record)
+            self.units[record.id] = record
+        index.put_words_row(record.id, module.words[i])
         if old == record:
-            if index.words(record.id) != module.words[i]:
-                index.put_words(record.id, module.words[i])
             return
-        index.put_unit(record)
-        self.units[record.id] = record
-        index.put_words(record.id, module.words[i])
         if old is None:
             changes.append(_change("added", record, face=True))
             self.candidates.add(record.id, "initial", name_of(record), 0, priority)
@@ -210,7 +211,12 @@ class _Plan:
     file_id: int
     known: dict[int, UnitRecord]  # index in module.units -> the record that it was before
     gone: list[UnitRecord]
-    is_new: bool
+    former: FileRecord | None  # the file as it was at this path; None: it is new there
+
+    def refers_as_before(self, file: FileRecord, outline: bytes) -> bool:
+        """Whether all is as it was that resolution reads of the file itself (see `outline`)."""
+        former = self.former
+        return former is not None and former.units == file.units and outline == self.parsed.module.outline != b""
 
 
 def _change(change: str, record: UnitRecord, *, face: bool, old: UnitRecord | None = None) -> UnitChange:

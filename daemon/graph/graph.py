@@ -7,6 +7,9 @@ Edges that are stored are STRONG or CRITICAL. A reference that resolution left o
 where one definition of its family in the root bears that name, WEAK where several do. A walk goes on behind a
 MEDIUM edge and ends behind a WEAK one: what one name in common leads to has little to do with the question.
 
+A call of a method can run what overrides it in a class below, so it is one of that method too: MEDIUM where the one
+that is called is abstract and nothing else overrides it, WEAK else. Such edges too are found here and not stored.
+
 Containment is no dependence and is not walked. A declaration stands for its definition: the edge between them costs no
 distance.
 """
@@ -24,6 +27,9 @@ from codegraphd.store.records import Flag, Strength, UnitRecord
 if TYPE_CHECKING:
     import networkx
 
+_MAX_CLASSES = 1_000  # above or below one
+_PROMISES = frozenset({"trait", "interface"})
+_INHERITANCE = frozenset({"inherit", "implement"})
 _CALLED = FUNCTION_KINDS | CLASS_KINDS | {"macro", "property", "constant"}
 # Kinds of units that a reference of a kind can mean by its name alone.
 _MEANT: dict[str, frozenset[str]] = {
@@ -131,6 +137,7 @@ class _Neighbours:
         self._view, self._limit, self._weak = view, limit, weak
         self._units: dict[int, UnitRecord | None] = {}
         self._named: dict[tuple[int, str, str, str], tuple[list[UnitRecord], int]] = {}
+        self._overriding: dict[int, list[int]] = {}
         self.truncated = False  # a name that more units bear than the walk may reach
 
     def of_source(self, unit_id: int) -> Iterable[Step]:
@@ -141,6 +148,10 @@ class _Neighbours:
         unit = self._unit(unit_id) if self._weak else None
         if unit is None:
             return
+        for edge in self._view.edges_out(unit_id):
+            for other in self._overriders(edge.target) if edge.kind == "call" else ():
+                if other != unit_id:
+                    yield Step(unit_id, other, "call", self._dispatched(edge.target))
         for family, name, kind in self._view.mentioned_by(unit_id):
             candidates, strength = self._meant(unit.root, family, name, kind)
             for candidate in candidates:
@@ -155,6 +166,10 @@ class _Neighbours:
         unit = self._unit(unit_id) if self._weak else None
         if unit is None or unit.unit.kind in NAMELESS_KINDS:
             return
+        for called in self._related(unit, above=True):
+            for source, kind, _ in self._view.edges_in(called):
+                if kind == "call" and source != unit_id:
+                    yield Step(source, unit_id, kind, self._dispatched(called))
         family, name = FAMILY.get(unit.language, ""), unit.unit.name
         sources = self._view.mentions(unit.root, family, name)
         if len(sources) > self._limit:
@@ -165,6 +180,42 @@ class _Neighbours:
             if kinds and source != unit_id:
                 _, strength = self._meant(unit.root, family, name, kinds[0])
                 yield Step(source, unit_id, kinds[0], strength)
+
+    def _overriders(self, method: int) -> list[int]:
+        """The methods that a call of this one can run beside it."""
+        found = self._overriding.get(method)
+        if found is None:
+            unit = self._unit(method)
+            found = self._overriding[method] = [] if unit is None else self._related(unit, above=False)
+        return found
+
+    def _dispatched(self, called: int) -> int:
+        """How sure it is that a call of a method runs one that overrides it."""
+        unit = self._unit(called)
+        if unit is None or len(self._overriders(called)) != 1:
+            return int(Strength.WEAK)
+        above = self._unit(unit.parent)
+        is_promise = unit.unit.flags & Flag.DECLARATION and above is not None and above.unit.kind in _PROMISES
+        return int(Strength.MEDIUM if is_promise or unit.unit.flags & Flag.ABSTRACT else Strength.WEAK)
+
+    def _related(self, unit: UnitRecord, *, above: bool) -> list[int]:
+        """Methods of that name in the classes above that of a method: those that it overrides; or in those below."""
+        if unit.unit.kind != "method" or unit.unit.flags & Flag.STATIC:
+            return []
+        classes = [unit.parent]
+        for of in classes:  # grows
+            if above:
+                others = [edge.target for edge in self._view.edges_out(of) if edge.kind in _INHERITANCE]
+            else:
+                others = [source for source, kind, _ in self._view.edges_in(of) if kind in _INHERITANCE]
+            if len(classes) > min(self._limit, _MAX_CLASSES):
+                self.truncated = True
+                break
+            classes += [other for other in dict.fromkeys(others) if other not in classes]
+        members = [
+            self._unit(source) for of in classes[1:] for source, kind, _ in self._view.edges_in(of) if kind == "contain"
+        ]
+        return [m.id for m in members if m is not None and m.unit.kind == "method" and m.unit.name == unit.unit.name]
 
     def declared(self, units: Sequence[int], direction: str, known: set[int], steps: list[Step]) -> list[int]:
         """What those units declare or are declared by, and so on, less what is known; the edges go to `steps`."""

@@ -14,11 +14,10 @@ neither. A constant stands for the object or the type that its definition shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codegraphd.daemon.analysis.languages import FAMILY
-from codegraphd.daemon.analysis.written_types import GENERIC
 from codegraphd.daemon.graph.keys import (
     FUNCTION_KINDS,
     NAMELESS_KINDS,
@@ -31,6 +30,7 @@ from codegraphd.daemon.graph.keys import (
     names_fact,
     open_units,
 )
+from codegraphd.daemon.graph.outline import in_order
 from codegraphd.daemon.graph.projects import definitions_of_project, is_project
 from codegraphd.daemon.graph.resolve_c import CRules
 from codegraphd.daemon.graph.resolve_dotted import CSharpRules, JavaRules
@@ -111,7 +111,7 @@ def resolve(view: View, root: int, file: FileRecord, memo: Memo | None = None) -
         if record.parent:
             found.add(record.id, record.parent, "contain", 0)
     at_top = next((record.id for record in names.units if record.unit.kind == "file"), 0)
-    for order, item in enumerate(_in_order(names.facts), 1):
+    for order, item in enumerate(in_order(names.facts.references, names.facts.bindings), 1):
         source = names.units[item.source].id if item.source >= 0 else at_top
         if not source:
             continue
@@ -124,12 +124,6 @@ def resolve(view: View, root: int, file: FileRecord, memo: Memo | None = None) -
     for source, unit_id, kind in rules.extra_edges(names):
         found.add(source, unit_id, kind, 0)
     return found.resolution()
-
-
-def _in_order(facts: Facts) -> Iterable[Reference | Binding]:
-    """References, and the imports that stand in a unit, by line: what is used first is quoted first."""
-    items: list[Reference | Binding] = [*facts.bindings, *facts.references]
-    return sorted(items, key=lambda item: item.line)
 
 
 class _Found:
@@ -170,7 +164,7 @@ class _Found:
         names = self._names
         if ref.scope and self._is_parameter(ref.source, ref.scope.partition(".")[0]):
             return EXTERNAL  # `T.Item`
-        receiver = "" if ref.receiver == GENERIC else ref.receiver  # then it tells of the name itself
+        receiver = "" if ref.receiver.startswith("<") else ref.receiver  # then it tells of the name itself
         if receiver or (ref.scope and not (ref.kind == "type" and ref.scope == "?")):
             return names.scoped(at, ref.scope, ref.name, receiver)
         if ref.kind == "type" and self._is_parameter(ref.source, ref.name):

@@ -1,15 +1,15 @@
 # ruff: noqa: ARG002 - rules share their signatures; not every language needs every argument
 """Java and C#: types by their full dotted name, wherever the file that declares them lies.
 
-C#: `Box` and `Box<T>` are two types of one name, and one type may have parts in many files. A reference leads to the
-principal part, and that by "declare" edges to the others; which of the two types is meant shows in what is written:
-analysis ends it with `GENERIC` where there are arguments.
+C#: `Box`, `Box<T>` and `Box<T, U>` are three types of one name, and one type may have parts in many files. A reference
+leads to the principal part, and that by "declare" edges to the others; which of the types is meant shows in what is
+written: analysis ends it with as many `arguments`.
 
 A module handle is the dotted name of a package or namespace.
 
 Keys of its own (`family` keeps the two languages apart):
   q family full      a type with its package and qualified name, "a.b.Outer.Inner"; in C# members of types too, as
-                     those of a partial class lie in many files, with `GENERIC` behind the type where it has
+                     those of a partial class lie in many files, with `arguments` behind the type for its
                      parameters: unit ids, CLASS
   ns family full     the files of a package or namespace: file ids
   t family name      types of that simple name, whatever their package: unit ids; and
@@ -28,7 +28,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from codegraphd.daemon.analysis.written_types import GENERIC
+from codegraphd.daemon.analysis.written_types import arguments, count_arguments, n_arguments
 from codegraphd.daemon.graph.keys import (
     CLASS_KINDS,
     NAMELESS_KINDS,
@@ -199,12 +199,19 @@ class CSharpRules(JavaRules):
             yield key(f"gs\0{path}"), names_fact(file_id, everywhere)
 
     def follow(self, names: Names, path: str, binding: Binding) -> Target:
+        """`using Tools;` inside of the namespace App.Core can mean App.Tools. Whether it stands inside of one that is
+        around the whole file is not known here, so the full name is tried first."""
         module, member = binding.module, binding.member
-        full = f"{module}.{member}" if member not in {"", "*"} else module
-        target = self.type_named(names, full)
-        if target.units:
-            return target
-        return Target(modules=(full,)) if self.is_space(names, full) else EXTERNAL
+        written = f"{module}.{member}" if member not in {"", "*"} else module
+        space = self._space(names, binding.source) if path == names.path else names.package_of(path)
+        for prefix in ("", *_prefixes(space)):
+            full = full_name(prefix, written)
+            target = self.type_named(names, full)
+            if target.units:
+                return target
+            if self.is_space(names, full):
+                return Target(modules=(full,))
+        return EXTERNAL
 
     def module_member(self, names: Names, module: str, name: str, seen: set[str]) -> Target:
         full = full_name(module, name)
@@ -275,23 +282,24 @@ class CSharpRules(JavaRules):
 
     def bases(self, names: Names, record: UnitRecord) -> Iterator[tuple[UnitRecord, str]]:
         full = full_name(names.package_of(record.path), record.unit.qualname)
-        at = f"parts\0{full}\0{_is_generic(record)}\0{self._module(names, parent_path(record.path))}"
+        at = f"parts\0{full}\0{_n_parameters(record)}\0{self._module(names, parent_path(record.path))}"
         known = names.cache.get(at)
         if known is None:
             found = [names.unit(unit_id) for unit_id in self.type_named(names, full, record.path).units]
-            same = [part for part in found if part is not None and _is_generic(part) == _is_generic(record)]
+            same = [part for part in found if part is not None and _n_parameters(part) == _n_parameters(record)]
             known = names.cache[at] = sorted(same, key=lambda part: part.key)
         assert isinstance(known, list)
         for part in known or [record]:
             for base in part.unit.bases:
-                has_arguments = re.search(rf"(?<![\w.]){re.escape(base)}\s*<", part.unit.signature)
-                yield part, base + GENERIC if has_arguments else base
+                header = part.unit.signature
+                bracket = re.search(rf"(?<![\w.]){re.escape(base)}\s*<", header)
+                yield part, base + arguments(count_arguments(header, bracket.end() - 1)) if bracket else base
 
     def spelled(self, names: Names, target: Target, written: str) -> Target:
         if len(target.units) < 2 or not target.has_members:
             return target
         known = [part for unit_id in target.units if (part := names.unit(unit_id)) is not None]
-        meant = [part.id for part in known if _is_generic(part) == written.endswith(GENERIC)]
+        meant = [part.id for part in known if _n_parameters(part) == n_arguments(written)]
         is_of_types = all(part.unit.kind in CLASS_KINDS for part in known)
         return target._replace(units=tuple(meant)) if meant and is_of_types else target
 
@@ -303,7 +311,8 @@ class CSharpRules(JavaRules):
         types = [part for part in known if part.unit.kind in CLASS_KINDS]
         if len(types) < len(known) or not types:
             return target
-        principals = {(part.unit.qualname, _is_generic(part)): part for part in sorted(types, key=_rank, reverse=True)}
+        types.sort(key=_rank, reverse=True)
+        principals = {(part.unit.qualname, _n_parameters(part)): part for part in types}
         return target._replace(units=tuple(sorted(part.id for part in principals.values())))
 
     def extra_edges(self, names: Names) -> Iterator[tuple[int, int, str]]:
@@ -313,7 +322,7 @@ class CSharpRules(JavaRules):
                 continue
             full = full_name(names.facts.package, record.unit.qualname)
             parts = [names.unit(unit_id) for unit_id in self.type_named(names, full).units]
-            same = [p for p in parts if p is not None and _is_generic(p) == _is_generic(record)]
+            same = [p for p in parts if p is not None and _n_parameters(p) == _n_parameters(record)]
             if min(same, key=_rank, default=record).id == record.id:
                 yield from ((record.id, part.id, "declare") for part in same if part.id != record.id)
 
@@ -345,14 +354,14 @@ class CSharpRules(JavaRules):
         return NOTHING
 
 
-def _is_generic(record: UnitRecord) -> bool:
-    return bool(type_parameters(record.unit.signature, record.unit.name))
+def _n_parameters(record: UnitRecord) -> int:
+    return len(type_parameters(record.unit.signature, record.unit.name))
 
 
 def _marked(record: UnitRecord) -> str:
     """The qualified name of a type as it begins the keys of its members: `Box` and `Box<T>` have their own."""
-    qualname = record.unit.qualname
-    return qualname + GENERIC if record.unit.kind in CLASS_KINDS and _is_generic(record) else qualname
+    unit = record.unit
+    return unit.qualname + arguments(_n_parameters(record)) if unit.kind in CLASS_KINDS else unit.qualname
 
 
 def _rank(record: UnitRecord) -> tuple[bool, int, tuple[str, str, str, int]]:

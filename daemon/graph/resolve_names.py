@@ -196,8 +196,8 @@ class Names:
         if path == self.path:
             return self.facts.package
         if path not in self._packages:
-            facts = self._facts_at(path)
-            self._packages[path] = "" if facts is None else facts.package
+            ids = self._ids_at(path)
+            self._packages[path] = self.view.package(ids[0]) if ids else ""
         return self._packages[path]
 
     def _facts_at(self, path: str) -> Facts | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from codegraphd.store.records import LostUnit, Module, Stat
+from codegraphd.store.records import LostUnit, PackedModule, Stat
 
 # Order in which the model gets units; the payload of Stage.EMBED.
 NOW, CHANGED, NEW, IDLE = 0, 1, 2, 3
@@ -19,7 +19,7 @@ class ParsedFile:
 
     path: str
     stat: Stat
-    module: Module
+    module: PackedModule
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from codegraphd.daemon.search.calibration import OVERLAP, curve_for, similarity_of
 from codegraphd.daemon.search.units import PART, Index
-from codegraphd.store.records import Module, Unit, UnitRecord, Words, digest
+from codegraphd.store.codec import decode_words
+from codegraphd.store.records import PackedModule, Unit, UnitRecord, Words, digest
 
 Vector = npt.NDArray[np.float32]
 Type = Literal["exact", "renamed", "near", "semantic"]
@@ -86,13 +87,13 @@ def units_of_file(index: Reader, file_id: int) -> Sequence[UnitRecord]:
     return index.units_of(file) if file is not None else ()
 
 
-def sample_of_code(module: Module, vector: Vector | None) -> Sample:
+def sample_of_code(module: PackedModule, vector: Vector | None) -> Sample:
     """Code that is no part of the index, parsed; `vector` is that of `text_of_code`."""
-    chosen = [(u, w) for u, w in zip(module.units, module.words, strict=True) if u.kind != PART]
-    return _sample(module.language, vector, [u for u, _ in chosen], [w.body for _, w in chosen], None)
+    chosen = [(u, row) for u, row in zip(module.units, module.words, strict=True) if u.kind != PART]
+    return _sample(module.language, vector, [u for u, _ in chosen], [decode_words(row).body for _, row in chosen], None)
 
 
-def text_of_code(module: Module, texts: Sequence[str], code: str) -> str:
+def text_of_code(module: PackedModule, texts: Sequence[str], code: str) -> str:
     """What the model is to read of code that is no part of the index: the own texts of all its units, in order, since
     that of a container lacks the bodies; the code itself where no unit was found in it."""
     chosen = [text for unit, text in zip(module.units, texts, strict=True) if unit.kind != PART]

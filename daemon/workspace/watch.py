@@ -1,8 +1,8 @@
 """Watches the roots and says what changed in them.
 
-Owns: the scanner, the one thread that reads directories, for all roots; the inotify descriptor they share; and the
-barrier by which a caller knows that everything before it has been seen. Events only mark (`tree`), marks settle
-(`root`), and what the disk then says is handed to the listener as `ScanResult`s, on the scanner's thread.
+Owns: the scanner, the one thread that reads directories, for all roots, and the inotify descriptor they share. Events
+only mark (`tree`), marks settle (`root`), and what the disk then says is handed to the listener as `ScanResult`s, on
+the scanner's thread. A caller knows by a barrier (`barriers`) that everything before it has been seen.
 
 Public methods may be called from any thread and return at once.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import logging
 import os
 import sys
@@ -21,7 +20,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from codegraphd.daemon.workspace.inotify import Beacon, Inotify
+from codegraphd.daemon.workspace.barriers import Barriers
+from codegraphd.daemon.workspace.inotify import Inotify
 from codegraphd.daemon.workspace.polling import is_caseless, mounts_of, read_mounts, silent_file_system
 from codegraphd.daemon.workspace.root import Root, ScanResult, WatchStatistics
 from codegraphd.daemon.workspace.rules import WorkspaceRules
@@ -33,7 +33,6 @@ __all__ = ["ScanResult", "WatchStatistics", "Watcher"]
 
 log = logging.getLogger(__name__)
 
-_BARRIER_S: Final = 1.0  # a barrier whose event has not come by then was lost: everything is in doubt
 _RETRY_S: Final = 30.0  # between two attempts to get an inotify descriptor
 _SLEPT_S: Final = 1.0  # more time in suspension than that: events may have been missed
 _LATE_S: Final = 60.0  # a heartbeat that late means that the process, or the machine, was stopped
@@ -69,19 +68,15 @@ class Watcher:
 
             language_of = languages.language_of
         self._settings = ScanSettings(language_of, max_file_kb << 10, tuple(exclude_patterns))
-        self._beacon_directory = os.path.join(os.path.realpath(run_directory), "barrier")
         self._listener, self._settle_s, self._clock = listener, settle_ms / 1000, clock
-        self._never = frozenset(os.path.realpath(path) for path in never) | {self._beacon_directory}
+        barrier_directory = os.path.join(os.path.realpath(run_directory), "barrier")
+        self._never = frozenset(os.path.realpath(path) for path in never) | {barrier_directory}
         self._roots: dict[int, Root] = {}
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Event()
         self._closing = False
-        self._lock = threading.Lock()
-        self._barriers: dict[str, tuple[float, Callable[[], None], int | None]] = {}  # by name: (deadline, ...)
-        self._arrived: deque[str] = deque()
-        self._serial = itertools.count(1)
+        self._barriers = Barriers(barrier_directory, self._wake.set, self._overflow, clock)
         self._inotify: Inotify | None = None
-        self._beacon: Beacon | None = None
         self._problem = ""
         self._next_attempt = 0.0
         self._next_tick, self._next_mounts = 0.0, 0.0
@@ -181,14 +176,7 @@ class Watcher:
         if self._closing:
             callback()
             return
-        beacon = self._beacon
-        try:
-            if beacon is None or beacon.is_lost:
-                raise OSError("nothing is watched")  # noqa: TRY301
-            beacon.light(lambda name: self._expect(name, _BARRIER_S, callback, root_id))
-        except OSError:
-            self._expect(f"none-{next(self._serial)}", 0.0, callback, root_id)
-            self._wake.set()
+        self._barriers.send(callback, root_id)
 
     def statistics(self, root_id: int) -> WatchStatistics:
         root = self._roots.get(root_id)
@@ -220,15 +208,13 @@ class Watcher:
             self._serve_barriers()
             now = self._clock()
             planned = max(now, self._next_wake())
-            if planned > now and not self._commands and not self._arrived:
+            if planned > now and not self._commands and not self._barriers.have_arrived():
                 self._wake.wait(planned - now)
         self._end()
 
     def _next_wake(self) -> float:
-        times = [self._clock() + _MAX_WAIT_S, *(root.due() for root in self._roots.values())]
-        with self._lock:
-            times += [deadline for deadline, _, _ in self._barriers.values()]
-        return min(times)
+        due = (root.due() for root in self._roots.values())
+        return min([self._clock() + _MAX_WAIT_S, *due, *self._barriers.deadlines()])
 
     def _tick(self, now: float, *, late: bool) -> None:
         """Every two seconds or so: do events still come, and was the machine asleep?"""
@@ -247,8 +233,8 @@ class Watcher:
             self._open_inotify()
         elif self._inotify is None and _HAS_INOTIFY and now >= self._next_attempt:
             self._open_inotify()
-        elif self._beacon is not None and self._beacon.is_lost:
-            self._light_beacon()
+        elif self._barriers.is_lost():
+            self._barriers.watch(self._inotify)
         for root in self._roots.values():
             if root.stream is not None and not root.stream.is_alive():
                 self._open_stream(root)
@@ -257,30 +243,21 @@ class Watcher:
         self._mind_mounts(now)
 
     def _serve_barriers(self) -> None:
-        """Those whose event has come through, and those whose event is overdue."""
-        ready: list[tuple[Callable[[], None], int | None, bool]] = []
-        now = self._clock()
-        with self._lock:
-            while self._arrived:
-                if (found := self._barriers.pop(self._arrived.popleft(), None)) is not None:
-                    ready.append((found[1], found[2], True))
-            for name in [name for name, (deadline, _, _) in self._barriers.items() if deadline <= now]:
-                _, callback, root_id = self._barriers.pop(name)
-                ready.append((callback, root_id, False))
+        ready = self._barriers.take_ready()
         if not ready:
             return
         with self._guard():  # what was asked for before the barrier comes first
             while self._commands:
                 self._commands.popleft()()
-        asked = {root.id: root for _, root_id, _ in ready for root in self._chosen(root_id)}
-        doubted = {root.id for _, root_id, trusted in ready if not trusted for root in self._chosen(root_id)}
+        asked = {root.id: root for barrier in ready for root in self._chosen(barrier.root_id)}
+        doubted = {root.id for barrier in ready if not barrier.is_trusted for root in self._chosen(barrier.root_id)}
         for root in asked.values():
             with self._guard(root):
                 if root.id in doubted:
                     root.crawl()
                 root.settle_now()
-        for callback, _, _ in ready:
-            _call(callback)
+        for barrier in ready:
+            _call(barrier.callback)
 
     def _add(self, root_id: int, path: str, known: list[tuple[str, Stat, str]], exclude: frozenset[str]) -> None:
         self._remove(root_id)
@@ -324,22 +301,15 @@ class Watcher:
             self._next_attempt = self._clock() + _RETRY_S
             self._problem = _no_descriptor(error)
             log.warning("%s", self._problem)
-        self._light_beacon()
+        self._barriers.watch(self._inotify)
         for root in self._roots.values():
             root.tree.watches = self._inotify
             root.polled_because = self._why_polled(root)
             root.crawl()
 
-    def _light_beacon(self) -> None:
-        self._beacon = None
-        if self._inotify is not None:
-            try:
-                self._beacon = Beacon(self._inotify, self._beacon_directory, self._arrive, self._overflow)
-            except OSError as error:
-                log.warning("%s cannot be watched (%s): every sync lists its workspaces", self._beacon_directory, error)
-
     def _close_inotify(self) -> None:
-        old, self._inotify, self._beacon = self._inotify, None, None
+        old, self._inotify = self._inotify, None
+        self._barriers.watch(None)
         if old is not None:
             with contextlib.suppress(OSError):
                 old.close()
@@ -403,10 +373,8 @@ class Watcher:
         if inotify is not None:
             with contextlib.suppress(OSError):
                 inotify.close()
-        with self._lock:
-            waiting, self._barriers = list(self._barriers.values()), {}
-        for _, callback, _ in waiting:
-            _call(callback)
+        for barrier in self._barriers.take_all():
+            _call(barrier.callback)
         while self._commands:  # they may hold callbacks; nothing is watched any more
             with self._guard():
                 self._commands.popleft()()
@@ -427,21 +395,9 @@ class Watcher:
         self._commands.append(command)
         self._wake.set()
 
-    def _expect(self, name: str, within_s: float, callback: Callable[[], None], root_id: int | None) -> None:
-        with self._lock:
-            self._barriers[name] = (self._clock() + within_s, callback, root_id)
-
-    def _arrive(self, name: str) -> None:
-        self._arrived.append(name)
-        self._wake.set()
-
     def _overflow(self) -> None:
         for root in self._roots.values():
             root.tree.marks.note_overflow()
-        with self._lock:  # the events of barriers may be among those lost: they are served by a crawl
-            for name, (_, callback, root_id) in self._barriers.items():
-                self._barriers[name] = (0.0, callback, root_id)
-        self._wake.set()
 
 
 def _call(callback: Callable[[], None]) -> None:

@@ -105,6 +105,16 @@ def test_words(name: str, doc: str, body: str) -> None:
 def test_facts(package: str, refs: list[Reference], binds: list[Binding]) -> None:
     facts = Facts(package, tuple(refs), tuple(binds))
     assert codec.decode_facts(codec.encode_facts(facts)) == facts
+    assert codec.decode_package(codec.encode_facts(facts)) == package
+
+
+@pytest.mark.parametrize("n", [0, 1, 400, 509, 510, 511, 512, 5_000])
+def test_the_package_of_facts_alone(n: int) -> None:
+    binding = Binding(-1, "a", "b" * 4_000, "c", exported=True, line=1)
+    raw = codec.encode_facts(Facts("p" * n, (), (binding,) * 50))
+    assert codec.decode_package(raw) == "p" * n
+    with pytest.raises(StoreDamaged):
+        codec.decode_package(raw[:3])
 
 
 @given(st.lists(edges, max_size=8), ids)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import tree_sitter
 
 from codegraphd.daemon.analysis.dialects.cpp_conditionals import conditionals_of
-from codegraphd.daemon.analysis.dialects.cpp_macros import without_macros
+from codegraphd.daemon.analysis.dialects.cpp_macros import without_inner_comments, without_macros
 from codegraphd.daemon.analysis.flags import ABSTRACT, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
@@ -23,10 +23,11 @@ _C_KEYWORDS = names(
 )
 _CPP_KEYWORDS = _C_KEYWORDS | names(
     "alignas alignof and bitand bitor bool catch class co_await co_return co_yield compl concept const_cast consteval "
-    "constexpr constinit decltype delete dynamic_cast explicit export final friend mutable namespace new noexcept not "
-    "nullptr operator or override private protected public reinterpret_cast requires static_assert static_cast "
+    "constexpr constinit decltype delete dynamic_cast explicit export friend mutable namespace new noexcept not "
+    "nullptr operator or private protected public reinterpret_cast requires static_assert static_cast "
     "template this throw try typeid typename using virtual wchar_t xor"
 )
+_CPP_CONTEXTUAL = names("final override")
 BUILTINS = names(
     "size_t ssize_t ptrdiff_t int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t intptr_t uintptr_t "
     "off_t time_t FILE va_list va_start va_end va_arg va_copy wchar_t bool char16_t char32_t string vector map set "
@@ -159,8 +160,8 @@ def _name(node: tree_sitter.Node, kind: str) -> str | None:
         if declarator is None:
             return None
         name = _path(declarator)[-1]
-        if name.isupper() and node.child_by_field_name("type") is None and of != "function_definition":
-            return None  # a macro's use
+        if of != "function_definition" and name.isupper() and _is_macro_use(node, name):
+            return None
         if _TEST_MACRO.fullmatch(name) and (test := _test_path(node)):
             return test[-1]
         return name or None
@@ -169,6 +170,14 @@ def _name(node: tree_sitter.Node, kind: str) -> str | None:
     if of in _SPECIFIERS and (above := node.parent) is not None and above.type == "type_definition":
         return None if _typedef_name(above) else _field_name(node)
     return _field_name(node)
+
+
+def _is_macro_use(node: tree_sitter.Node, name: str) -> bool:
+    """Whether what has a declaration's form is a macro in a line of its own, and no `RE2(int);` in the class RE2."""
+    above = None if node.parent is None else node.parent.parent
+    of = None if above is None else above.child_by_field_name("name")
+    is_member = name.startswith("~") or (of is not None and _path(of)[-1] == name)
+    return not is_member and node.child_by_field_name("type") is None
 
 
 def _field_name(node: tree_sitter.Node) -> str | None:
@@ -314,12 +323,13 @@ def _tidy(signature: str) -> str:
     return _OPERATOR_GAP.sub(r"operator\1(", signature)
 
 
-def _dialect(grammar: str, queries: tuple[str, ...], keywords: frozenset[str]) -> Dialect:
+def _dialect(grammar: str, queries: tuple[str, ...], keywords: frozenset[str], contextual: frozenset[str]) -> Dialect:
     return Dialect(
         language=grammar,
         grammar=grammar,
         queries=queries,
         keywords=keywords,
+        contextual=contextual,
         builtins=BUILTINS,
         selves=frozenset({"this"}),
         wrappers=frozenset({"template_declaration"}),
@@ -332,6 +342,7 @@ def _dialect(grammar: str, queries: tuple[str, ...], keywords: frozenset[str]) -
         imports=_imports,
         typed=_typed,
         prepare=without_macros,
+        silence=without_inner_comments,
         repairs=conditionals_of,
         shelves=_TOP,
         tidy=_tidy,
@@ -339,6 +350,6 @@ def _dialect(grammar: str, queries: tuple[str, ...], keywords: frozenset[str]) -
 
 
 DIALECTS = {
-    "c": _dialect("c", ("c_shared", "c"), _C_KEYWORDS),
-    "cpp": _dialect("cpp", ("c_shared", "cpp"), _CPP_KEYWORDS),
+    "c": _dialect("c", ("c_shared", "c"), _C_KEYWORDS, frozenset()),
+    "cpp": _dialect("cpp", ("c_shared", "cpp"), _CPP_KEYWORDS, _CPP_CONTEXTUAL),
 }

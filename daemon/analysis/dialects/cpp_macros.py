@@ -13,14 +13,14 @@ from codegraphd.daemon.analysis.compiled import scan
 
 _MACRO = rb"(?P<macro>_*[A-Z][A-Z0-9_]{3,}(?:[ \t]*\([^;{}()]*\))?)"
 _CLASS_MACRO = re.compile(
-    rb"\b(?:class|struct|union|enum)[ \t]+" + _MACRO + rb"(?=\s+[A-Za-z_][\w:]*\s*(?:final\s*)?[:{])"
+    rb"\b(?:class|struct|union|enum)[ \t]+" + _MACRO + rb"(?=\s+[A-Za-z_][\w:]*\s*(?:<[^;{}()]*>\s*)?(?:final\s*)?[:{])"
 )
 _LINE_MACRO = re.compile(rb"^[ \t]*" + _MACRO + rb"(?=[ \t]*\r?$(?!\s*(?:\{|[A-Za-z_]\w*\s*\()))", re.MULTILINE)
 _TYPE_MACRO = re.compile(
     rb"^[ \t]*(?:extern[ \t]+|static[ \t]+|inline[ \t]+)*"
     + _MACRO
-    + rb"(?=[ \t]+(?:(?:const|unsigned|signed|long|struct|"
-    rb"static|inline|virtual|explicit|extern|enum)[ \t]+)*[A-Za-z_][\w:<>]*[ \t*&]+[\w:~]+[ \t]*\()",
+    + rb"(?=[ \t]+(?:(?:const|unsigned|signed|long|struct|static|inline|virtual|explicit|extern|enum)[ \t]+)*"
+    rb"(?:[A-Za-z_][\w:<>]*[ \t*&]+[\w:~]+|~\w+)[ \t]*\()",
     re.MULTILINE,
 )
 _TAIL_MACRO = re.compile(
@@ -43,11 +43,25 @@ _NAME_MACRO = re.compile(  # `int API f(…)`, where a type stands before the ma
     rb"[A-Za-z_]\w*[ \t]*[ \t*]" + _MACRO + rb"(?=[ \t]+\*?[A-Za-z_]\w*[ \t]*\()",
     re.MULTILINE,
 )
+_TYPE_ARGUMENT = re.compile(  # `ASSERT_OCTAL(unsigned short, 7);`, which is a call to the grammar but for the type
+    rb"^[ \t]*_*[A-Z][A-Z0-9_]{3,}[ \t]*\(\s*"
+    rb"(?P<macro>(?:(?:const|unsigned|signed|long|short|int|char|bool|float|double)\b[ \t*]*)+,)"
+    rb"(?=[^;{}\n]*(?:\n[^;{}\n]*)?\)[ \t]*;)",
+    re.MULTILINE,
+)
 _OLD_PROTOTYPE = re.compile(  # `int f OF((int a));`
     rb"\b((?:OF|PARAMS|__P|_P|PROTO|ARGS)[ \t]*\()(\([^;{}]*\))\)(?=\s*;)"
 )
+_INNER_COMMENT = re.compile(rb"/\*(?:[^*\n]|\*(?!/))*\*/(?=[^\n]*\\\r?\n)")  # to the grammar a macro ends at a comment
 _NOT_LINE_END = re.compile(rb"[^\n]")
 _PROTOTYPE_MACROS = (b"OF", b"PARAMS", b"_P", b"PROTO", b"ARGS")
+
+
+def without_inner_comments(raw: bytes) -> bytes:
+    """`raw` with the comments that stand in the lines of a macro made blanks."""
+    if b"\\" not in raw or b"/*" not in raw:
+        return raw
+    return _INNER_COMMENT.sub(lambda match: b" " * len(match[0]), raw)
 
 
 def without_macros(raw: bytes) -> bytes:
@@ -57,6 +71,7 @@ def without_macros(raw: bytes) -> bytes:
     raw = _blanked(_CLASS_MACRO, raw, classes)
     raw = _blanked(_LINE_MACRO, raw, leading)
     raw = _blanked(_TYPE_MACRO, raw, leading)
+    raw = _blanked(_TYPE_ARGUMENT, raw, leading)
     raw = _blanked(_NAME_MACRO, raw, inner)
     if _may_have_prototype_macro(raw):
         raw = _OLD_PROTOTYPE.sub(lambda match: b" " * len(match[1]) + match[2] + b" ", raw)

@@ -12,16 +12,18 @@ from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.repair import Span
 from codegraphd.daemon.analysis.syntax import CALLABLES, Dialect, Draft, Import, node_text
-from codegraphd.daemon.analysis.written_types import GENERIC
+from codegraphd.daemon.analysis.written_types import arguments, count_arguments
 
 KEYWORDS = names(
-    "abstract add alias as async await base bool break by byte case catch char checked class const continue decimal "
-    "default delegate do double dynamic else enum equals event explicit extern false file finally fixed float for "
-    "foreach from get global goto group if implicit in init int interface internal into is join let lock long nameof "
-    "namespace new not null object on operator or orderby out override params partial private protected public "
-    "readonly record ref remove required return sbyte scoped sealed select set short sizeof stackalloc static string "
-    "struct switch this throw true try typeof uint ulong unchecked unmanaged unsafe ushort using value var virtual "
-    "void volatile when where while with yield and nint nuint"
+    "abstract and as await base bool break byte case catch char checked class const continue decimal default delegate "
+    "do double else enum event explicit extern false finally fixed float for foreach goto if implicit in int interface "
+    "internal is lock long namespace new not null object operator or out override params private protected public "
+    "readonly ref return sbyte sealed short sizeof stackalloc static string struct switch this throw true try typeof "
+    "uint ulong unchecked unsafe ushort using var virtual void volatile while yield"
+)
+CONTEXTUAL = names(
+    "add alias async by dynamic equals file from get global group init into join let nameof nint nuint on orderby "
+    "partial record remove required scoped select set unmanaged value when where with"
 )
 BUILTINS = names(
     "Action Func Predicate Boolean Byte Char Console Convert DateTime TimeSpan Decimal Double Enum Environment "
@@ -32,6 +34,7 @@ BUILTINS = names(
     "IReadOnlyDictionary IComparable IEquatable List Dictionary HashSet Queue Stack Array GC Attribute Nullable Span "
     "ReadOnlySpan Memory ReadOnlyMemory CancellationToken Obsolete Serializable nameof var dynamic"
 )
+_NO_TYPES = BUILTINS | KEYWORDS | CONTEXTUAL
 
 _NAMESPACE = re.compile(r"^[ \t]*namespace\s+([\w.\x80-\xff]+)", re.MULTILINE | re.ASCII)
 _USING = re.compile(r"(global\s+)?using\s+(static\s+)?(?:unsafe\s+)?(?:([\w@]+)\s*=\s*)?(.+?)\s*;?\s*$", re.DOTALL)
@@ -215,10 +218,10 @@ def _typed(text: str) -> Sequence[tuple[str, str]]:
     of = match[1]
     if of == "var":
         of = match[5] or ""
-    if not of or of in BUILTINS or of in KEYWORDS:
+    if not of or of in _NO_TYPES:
         return []
-    is_generic = "<" in written and re.search(rf"(?<![\w.]){re.escape(of)}\s*<", written) is not None
-    return [(match[4], of + GENERIC if is_generic else of)]
+    bracket = re.search(rf"(?<![\w.]){re.escape(of)}\s*<", written) if "<" in written else None
+    return [(match[4], of + arguments(count_arguments(written, bracket.end() - 1)) if bracket else of)]
 
 
 def _tidy(signature: str) -> str:
@@ -237,6 +240,7 @@ DIALECTS = {
         grammar="csharp",
         queries=("csharp",),
         keywords=KEYWORDS,
+        contextual=CONTEXTUAL,
         builtins=BUILTINS,
         selves=frozenset({"this"}),
         counts_arguments=True,

@@ -17,8 +17,9 @@ KEYWORDS = names(
     "abstract assert boolean break byte case catch char class const continue default do double else enum extends "
     "final finally float for goto if implements import instanceof int interface long native new package private "
     "protected public return short static strictfp super switch synchronized this throw throws transient try void "
-    "volatile while true false null var record sealed permits yield non"
+    "volatile while true false null var yield"
 )
+CONTEXTUAL = names("non permits record sealed")
 BUILTINS = names(
     "Boolean Byte Character Class Comparable Double Enum Exception Error Float Integer Iterable Long Math Number "
     "Object Override Deprecated FunctionalInterface SafeVarargs SuppressWarnings Runnable RuntimeException Short "
@@ -27,6 +28,7 @@ BUILTINS = names(
     "UnsupportedOperationException ArithmeticException ClassCastException InterruptedException ClassNotFoundException "
     "NumberFormatException var"
 )
+_NO_TYPES = BUILTINS | KEYWORDS | CONTEXTUAL
 
 _PACKAGE = re.compile(r"\bpackage\s+([\w.\s]+?)\s*;", re.ASCII)
 _IMPORT = re.compile(r"import\s+(static\s+)?([\w.$\s\x80-\xff]+?)\s*(\.\s*\*)?\s*;?\s*$", re.ASCII)
@@ -45,7 +47,7 @@ _TEST = re.compile(r"@\s*(?:[\w.]*\.)?(?:Test|ParameterizedTest|RepeatedTest|Tes
 
 
 def type_name(text: str) -> str:
-    return "" if text in BUILTINS or text in KEYWORDS else text
+    return "" if text in _NO_TYPES else text
 
 
 def _typed(text: str) -> Sequence[tuple[str, str]]:
@@ -124,6 +126,7 @@ DIALECTS = {
         grammar="java",
         queries=("java",),
         keywords=KEYWORDS,
+        contextual=CONTEXTUAL,
         builtins=BUILTINS,
         selves=frozenset({"this"}),
         scope=_scope,

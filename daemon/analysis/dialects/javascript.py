@@ -17,11 +17,13 @@ from codegraphd.daemon.analysis.normal import Source
 from codegraphd.daemon.analysis.syntax import CALLABLES, CONTAINERS, Dialect, Draft, Import, node_text
 
 KEYWORDS = names(
-    "async await break case catch class const continue debugger default delete do else enum export extends false "
-    "finally for from function get if import in instanceof let new null of return set static super switch this throw "
-    "true try typeof undefined var void while with yield abstract as asserts declare implements infer interface is "
-    "keyof namespace never override private protected public readonly satisfies type unique any boolean number object "
-    "string symbol unknown bigint"
+    "await break case catch class const continue debugger default delete do else enum export extends false finally for "
+    "function if import in instanceof let new null return static super switch this throw true try typeof undefined var "
+    "void while with yield implements interface private protected public"
+)
+CONTEXTUAL = names(
+    "abstract any as asserts async bigint boolean declare from get infer is keyof namespace never number object "
+    "override readonly satisfies set string symbol type unique unknown"
 )
 BUILTINS = names(
     "Array ArrayBuffer BigInt Boolean DataView Date Error EvalError Float32Array Float64Array Function Infinity "
@@ -35,6 +37,7 @@ BUILTINS = names(
     "AsyncIterator Generator AsyncGenerator IterableIterator ThisType Uppercase Lowercase Capitalize describe it test "
     "expect beforeEach afterEach beforeAll afterAll before after"
 )
+_NO_TYPES = BUILTINS | KEYWORDS | CONTEXTUAL
 
 _FUNCTIONS = frozenset({"arrow_function", "function_expression", "generator_function"})
 _TEST_CALL = re.compile(r"(describe|it|test|suite|context|specify|bench)\b(?!\s*\()")
@@ -312,7 +315,7 @@ def type_name(text: str) -> str:
     if len(parts) != 1 or parts[0].endswith("]"):
         return ""
     base = parts[0].partition("<")[0].strip()
-    return base if _TYPE_NAME.fullmatch(base) and base not in BUILTINS and base not in KEYWORDS else ""
+    return base if _TYPE_NAME.fullmatch(base) and base not in _NO_TYPES else ""
 
 
 def _typed(text: str) -> Sequence[tuple[str, str]]:
@@ -340,6 +343,7 @@ def _dialect(language: str, grammar: str, queries: tuple[str, ...]) -> Dialect:
         grammar=grammar,
         queries=queries,
         keywords=KEYWORDS,
+        contextual=CONTEXTUAL,
         builtins=BUILTINS,
         selves=frozenset({"this"}),
         wrappers=_WRAPPERS,

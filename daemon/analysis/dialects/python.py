@@ -14,8 +14,9 @@ from codegraphd.daemon.analysis.syntax import Dialect, Draft, Import, node_text
 
 KEYWORDS = names(
     "False None True and as assert async await break class continue def del elif else except finally for from global "
-    "if import in is lambda nonlocal not or pass raise return try while with yield match case type"
+    "if import in is lambda nonlocal not or pass raise return try while with yield"
 )
+CONTEXTUAL = names("case match type")
 BUILTINS = names(
     "abs aiter all anext any ascii bin bool breakpoint bytearray bytes callable chr classmethod compile complex "
     "delattr dict dir divmod enumerate eval exec filter float format frozenset getattr globals hasattr hash help hex "
@@ -180,6 +181,7 @@ DIALECTS = {
         grammar="python",
         queries=("python",),
         keywords=KEYWORDS,
+        contextual=CONTEXTUAL,
         builtins=BUILTINS,
         selves=frozenset({"self", "cls"}),
         wrappers=frozenset({"decorated_definition"}),

@@ -16,8 +16,9 @@ MAX_PATH = 50  # names in the path of a `use`
 
 KEYWORDS = names(
     "as async await break const continue crate dyn else enum extern false fn for if impl in let loop match mod move "
-    "mut pub ref return self Self static struct super trait true type union unsafe use where while yield macro_rules"
+    "mut pub ref return self Self static struct super trait true type unsafe use where while yield"
 )
+CONTEXTUAL = names("macro_rules union")
 BUILTINS = names(
     "bool char f32 f64 i8 i16 i32 i64 i128 isize str u8 u16 u32 u64 u128 usize String Vec Option Result Some None Ok "
     "Err Box Rc Arc Cell RefCell Copy Clone Send Sync Sized Drop Fn FnMut FnOnce Iterator IntoIterator "
@@ -207,6 +208,7 @@ DIALECTS = {
         grammar="rust",
         queries=("rust",),
         keywords=KEYWORDS,
+        contextual=CONTEXTUAL,
         builtins=BUILTINS - {"Self"},
         selves=frozenset({"self", "Self"}),
         name=_name,

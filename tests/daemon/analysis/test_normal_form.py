@@ -150,12 +150,32 @@ def test_renaming_leaves_the_shape(language: str, source: str) -> None:
             unit.kind not in {"function", "method"}
             or not unit.name.isidentifier()
             or unit.name.startswith(("test", "__", "default"))
-            or unit.name in dialect(grammar_of(path, before.language)).keywords  # `set(a) {}`: a word of the language
+            or unit.name in dialect(grammar_of(path, before.language)).keywords  # `delete(a) {}`
         ):
             continue
         renamed = re.sub(rf"(?<![\w'\"]){re.escape(unit.name)}(?!\w)", "renamedByTest", source)
         after = parse(path, renamed.encode())
         assert [u.shape for u in after.units] == [u.shape for u in before.units]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("a.js", "class Box {\n  get(key) { return this.of.get(key) }\n}\n"),
+        ("a.ts", "function async(from: Item): Item { return from.type }\n"),
+        ("a.cs", "class Box { int get(int value) { return get(value - 1); } }\n"),
+        ("A.java", "class Box { int record(int permits) { return record(permits - 1); } }\n"),
+        ("a.py", "def match(case):\n    return match(case.type)\n"),
+        ("a.rs", "fn union(a: &Set) -> Set { union(a) }\n"),
+        ("a.cpp", "int final(int override) { return final(override - 1); }\n"),
+    ],
+)
+def test_renaming_what_is_named_by_a_contextual_keyword_leaves_the_shape(path: str, source: str) -> None:
+    words = ("get", "of", "async", "from", "type", "value", "record", "permits", "match", "case", "union", "final")
+    renamed = re.sub(rf"\b(?:{'|'.join((*words, 'override'))})\b", lambda match: f"{match[0]}Renamed", source)
+    before, after = parse(path, source.encode()), parse(path, renamed.encode())
+    assert [unit.shape for unit in after.units] == [unit.shape for unit in before.units]
+    assert [unit.own for unit in after.units] != [unit.own for unit in before.units]
 
 
 @pytest.mark.parametrize("language", sorted({language for language, _ in WHOLE}))

@@ -258,6 +258,18 @@ def test_an_edit_leaves_distant_parts_alone() -> None:
     assert len(before - shifted) <= 2
 
 
+def test_an_edit_leaves_distant_parts_of_a_table_alone() -> None:
+    """Many numbers in a row: one line more above them moves no cut that lies far behind."""
+    rows = "".join(
+        "        " + "".join(f"{n * n * 7919 % 1000}, " for n in range(row, row + 16)) + "\n" for row in range(400)
+    )
+    before = parse("a.py", f"def table():\n    return [\n{rows}    ]\n".encode())
+    after = parse("a.py", f"def table():\n    edited = 1\n    return [\n{rows}    ]\n".encode())
+    owns = [{unit.own for unit in module.units if unit.kind == "part"} for module in (before, after)]
+    assert len(owns[0]) > 5
+    assert len(owns[1] - owns[0]) <= 2
+
+
 def test_parts_in_braces() -> None:
     body = b"".join(b"  step_%d(a, b);\n" % i for i in range(500))
     for path in ("a.js", "A.java", "a.go", "a.rs", "a.c", "a.h", "A.cs"):

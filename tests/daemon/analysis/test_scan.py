@@ -30,7 +30,8 @@ def prints(masked: str, *, is_layout: bool = False, keywords: frozenset[str] = f
     unit = ((0, 0), [span], [], "", None, "", "", "", ())
     return scan.prints(
         given.get("text", masked), masked, given.get("literals", []), given.get("comments", []),
-        given.get("units", [unit]), keywords, FOREIGN, is_layout, given.get("has_return", False),
+        given.get("units", [unit]), keywords, given.get("contextual", frozenset()), FOREIGN, is_layout,
+        given.get("has_return", False),
     )  # fmt: skip
 
 
@@ -140,6 +141,11 @@ def test_shape_numbers_names_and_abstracts_numbers() -> None:
     assert shape == part(b"if $0 == 0 { $1 ( $0 ) }")
 
 
+def test_a_contextual_keyword_is_a_name_without_words() -> None:
+    found = prints("get x", contextual=frozenset({"get"}))[0]
+    assert (found[1], found[5]) == ("x", part(b"$0 $1"))
+
+
 @given(CODE)
 def test_shape_survives_new_names(masked: str) -> None:
     renamed = re.sub(r"[A-Za-z_$\x80-\xff][\w$\x80-\xff]*", lambda match: f"q{match[0]}", masked, flags=re.ASCII)
@@ -240,7 +246,7 @@ class Names(dict[str, Any]):
 def references(text: str, spans: list[tuple[int, int]], **given: Any) -> Any:
     names = Names()
     return scan.references(
-        text, given.get("masked", text), given.get("kinds", [("call", spans, names, None, names)]),
+        text, given.get("masked", text), given.get("kinds", [("call", spans, names, names, False)]),
         given.get("units", []), [], scan.line_starts(text.encode("latin-1")), Reference, set(),
         lambda _unit, _scope: "", given.get("others", lambda *_: []), False,
     )  # fmt: skip
@@ -278,7 +284,7 @@ def test_others_are_asked_for_what_is_no_name() -> None:
         return [(("call", "x", "y", "y", "", "", "", ""), "T")]
 
     found, _ = references("a[1]", [(0, 4)], others=others)
-    assert asked == [(-1, 0, 4, "call", False)]
+    assert asked == [(-1, 0, 4, "call")]
     assert found == [Reference(-1, "call", "x", "y", "T", 1)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import inspect
 import itertools
@@ -129,6 +130,19 @@ def test_no_text_of_a_batch_sees_another(mini: tuple[ModelInfo, np.ndarray], dty
         assert not np.array_equal(rows[0], rows[1])
 
 
+@pytest.mark.parametrize("pooling", list(POOL))
+@pytest.mark.parametrize("length", [1, 2, 13, 16, 17, 24, 25, 95, 128, 500, 512])
+def test_a_text_alone_gets_the_vector_that_it_gets_in_a_batch(
+    mini: tuple[ModelInfo, np.ndarray], length: int, pooling: str, tmp_path: Path
+) -> None:
+    """Alone it goes a shorter way, with rows behind it that nothing may come from."""
+    info = dataclasses.replace(mini[0], pooling=pooling)
+    backend = open_backend(info, "cpu", "float32", str(tmp_path))
+    text = list(range(3000, 3000 + length))
+    together = backend.encode([text, [2000] * 33])
+    assert np.allclose(backend.encode([text])[0], together[0], atol=2e-6)
+
+
 def varlen_attention(
     asks: torch.Tensor,
     keys: torch.Tensor,
@@ -173,6 +187,29 @@ def test_auto_measures_once_for_a_processor(
     assert open_backend(mini[0], "cpu", "auto", str(tmp_path)).dtype == "float32"
     monkeypatch.setattr(backends, "_trial", lambda *_: pytest.fail("measured again"))
     assert open_backend(mini[0], "cpu", "auto", str(tmp_path)).dtype == "float32"
+
+
+def test_auto_leaves_out_what_cannot_run_on_this_processor(
+    mini: tuple[ModelInfo, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO where it may use AVX2 at most, say: it raises, and torch is there."""
+    load = backends._load
+
+    def raising(*refused: str) -> None:
+        def fake(engine: str, info: ModelInfo, device: str, dtype: str) -> Backend:
+            if f"{engine} {dtype}" in refused:
+                raise RuntimeError("no primitive for this processor")
+            return load(engine, info, device, dtype)
+
+        monkeypatch.setattr(backends, "_load", fake)
+
+    raising("torch bfloat16")
+    assert open_backend(mini[0], "cpu", "auto", str(tmp_path / "1")).dtype == "float32"
+    raising("torch float32")
+    assert open_backend(mini[0], "cpu", "auto", str(tmp_path / "2")).dtype == "bfloat16"
+    raising("torch float32", "torch bfloat16", "openvino float32", "openvino bfloat16")
+    with pytest.raises(RuntimeError, match="no primitive"):
+        open_backend(mini[0], "cpu", "auto", str(tmp_path / "3"))
 
 
 def test_the_cut_before_the_tokenizer_is_exact(mini: tuple[ModelInfo, np.ndarray]) -> None:

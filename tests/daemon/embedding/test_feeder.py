@@ -11,9 +11,9 @@ import pytest
 
 from bench.lab import MODEL, OTHER, ROOT, Lab, vector_of
 from codegraphd.daemon.analysis.parse import render, render_flows
-from codegraphd.daemon.embedding.feeder import TRIES, Feeder, Shared
+from codegraphd.daemon.embedding.feeder import BATCH_UNITS, TRIES, Feeder, Shared
 from codegraphd.daemon.embedding.feeders import load
-from codegraphd.daemon.engine import NOW, Edition, Outcome, Settings
+from codegraphd.daemon.engine import NEW, NOW, Edition, Outcome, Settings
 from codegraphd.daemon.graph.index import Stage
 from codegraphd.daemon.parsers import Rendered
 from codegraphd.store.records import Batch, FileRecord, Recipe
@@ -27,6 +27,9 @@ class Bench:
         self.sent: list[Batch] = []
         self.shared = Shared()
         self.reads_flow = False
+        self.batches = 2
+        self.commits: list[bool] = []  # of each: whether it goes before bulk
+        self.rendering: list[Callable[[], None]] | None = None  # a list: texts come once these are called
         self.feeder = self.make_feeder(lab.editions[0])
 
     def make_feeder(self, edition: Edition) -> Feeder:
@@ -36,20 +39,38 @@ class Bench:
     def submit(self, batch: Batch) -> None:
         self.sent.append(batch)
 
-    def _render(self, file: FileRecord, flows: tuple[int, ...], done: Callable[[Rendered | None], None]) -> None:
+    def _render(
+        self, file: FileRecord, flows: tuple[int, ...], _: bool, done: Callable[[Rendered | None], None]
+    ) -> None:
         source = self.disk.get(file.path, b"")
         found = Rendered(*render_flows(file.path, source, flows))
-        done(found if source == self.lab.sources[file.path] else None)
+        answer = found if source == self.lab.sources[file.path] else None
+        if self.rendering is None:
+            done(answer)
+        else:
+            self.rendering.append(lambda: done(answer))
 
-    def _submit(self, job: Callable[[Any], Outcome], _: bool, then: Callable[[Any], None]) -> None:
+    def _submit(self, job: Callable[[Any], Outcome], interactive: bool, then: Callable[[Any], None]) -> None:
+        self.commits.append(interactive)
         future = self.lab.writer.submit(job)
         future.result()
         then(future)
 
-    def queue(self) -> None:
+    def index(self, **sources: str) -> None:
+        """Modules by name."""
+        files = {f"{name}.py": source.encode() for name, source in sources.items()}
+        self.lab.index(files)
+        self.lab.sources.update(files)
+        self.disk.update(files)
+
+    def queue(self, priority: int = NOW) -> None:
         with self.lab.store.snapshot() as view:
             for unit, _ in view.queued(Stage.EMBED):
-                self.feeder.backlog.add(unit, ROOT, NOW, 0.0)
+                self.feeder.backlog.add(unit, ROOT, priority, 0.0)
+
+    def told(self) -> list[tuple[bool, int]]:
+        """Of each batch that was sent: whether it is urgent, how many texts."""
+        return [(batch.urgent, len(batch.inputs)) for batch in self.sent]
 
     def answer(self) -> None:
         for batch in self.sent:
@@ -168,6 +189,72 @@ def test_fault_24_vectors_of_a_model_that_took_over_are_not_taken(bench: Bench) 
     assert [sent.inputs for sent in bench.sent[1:]] == [batch.inputs]  # asked for again
 
 
+def functions(prefix: str, count: int) -> str:
+    return "\n".join(f"def {prefix}{i}():\n    return {prefix!r}, {i}\n" for i in range(count))
+
+
+def test_what_was_just_saved_does_not_wait_for_the_bulk_to_come_back(bench: Bench) -> None:
+    bench.index(b=functions("b", 3 * BATCH_UNITS))
+    bench.queue(NEW)
+    bench.feeder.pump(0.0)
+    assert bench.told() == [(False, BATCH_UNITS)] * 2
+    bench.index(c=functions("c", 2))
+    with bench.lab.store.snapshot() as view:
+        for unit in view.units(ROOT):
+            if unit.path == "c.py":
+                bench.feeder.backlog.add(unit.id, ROOT, NOW, 1.0)
+    bench.feeder.pump(1.0)
+    assert bench.told() == [(False, BATCH_UNITS), (False, BATCH_UNITS), (True, 2)]
+    assert {item.text.split("(")[0] for item in bench.sent[-1].inputs} == {"def c0", "def c1"}
+    bench.answer()
+    assert bench.commits == [False, False, True]
+
+
+def test_what_was_just_saved_does_not_wait_for_texts_of_the_bulk(bench: Bench) -> None:
+    bench.rendering = []
+    bench.index(b=functions("b", 2))
+    bench.queue(NEW)
+    bench.feeder.pump(0.0)
+    bench.index(c=functions("c", 1))
+    with bench.lab.store.snapshot() as view:
+        (unit,) = (unit for unit in view.units(ROOT) if unit.path == "c.py")
+    bench.feeder.backlog.add(unit.id, ROOT, NOW, 1.0)
+    bench.feeder.pump(1.0)
+    *bulk, edit = bench.rendering
+    edit()
+    assert bench.told() == [(True, 1)]
+    for answer in bulk:
+        answer()
+    assert bench.told() == [(True, 1), (False, 3)]
+
+
+def test_a_text_that_forms_twice_at_once_is_sent_once(bench: Bench) -> None:
+    """A saved unit whose text is that of a unit of the bulk: as in a copied file."""
+    bench.rendering = []
+    bench.queue(NEW)
+    bench.feeder.pump(0.0)
+    bench.index(copy="def f():\n    return 1\n")
+    with bench.lab.store.snapshot() as view:
+        (unit,) = (unit for unit in view.units(ROOT) if unit.path == "copy.py")
+    bench.feeder.backlog.add(unit.id, ROOT, NOW, 1.0)
+    bench.feeder.pump(1.0)
+    bulk, edit = bench.rendering
+    edit()
+    bulk()
+    assert bench.told() == [(True, 1)]
+    bench.answer()
+    assert bench.feeder.is_idle
+    assert bench.lab.differences() == []
+
+
+def test_a_model_gets_as_many_batches_as_it_wants(bench: Bench) -> None:
+    bench.batches = 5
+    bench.index(b=functions("b", 6 * BATCH_UNITS))
+    bench.queue(NEW)
+    bench.feeder.pump(0.0)
+    assert bench.told() == [(False, BATCH_UNITS)] * 5
+
+
 def test_what_is_under_way_is_sent_to_the_next_embedder(bench: Bench) -> None:
     bench.queue()
     bench.feeder.pump(0.0)
@@ -175,6 +262,7 @@ def test_what_is_under_way_is_sent_to_the_next_embedder(bench: Bench) -> None:
 
     class Next:
         reads_flow = False
+        batches = 2
 
         def submit(self, batch: Batch) -> None:
             heard.append(batch)

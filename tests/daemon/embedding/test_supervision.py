@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,7 +55,9 @@ class World:
     """A supervisor with a worker that follows rules: texts with "die" kill it, with "hang" silence it, with "raise"
     make the model raise; a model whose name has "broken" does not load. Time passes only by `now`."""
 
-    def __init__(self, *chain: str, limits: Limits | None = None) -> None:
+    def __init__(self, *chain: str, limits: Limits | None = None, requests: int = 2) -> None:
+        """`requests`: how many of bulk the worker wants at a time."""
+        self._loaded = Loaded("rules", "cpu", "float32", 0.1, requests)
         self.supervisor = Supervisor(chain or ("m",), resolve, limits or Limits())
         self.now = 100.0
         self.records: list[Embedded | Failed | ModelState] = []
@@ -114,7 +118,7 @@ class World:
                 case Spawn(child, info, _):
                     self._child, self.is_up, self._inbox, self._model = child, True, [], info.name
                     self.starts.append(self.now)
-                    self._hear(Broken("no load") if "broken" in info.name else Loaded("rules", "cpu", "float32", 0.1))
+                    self._hear(Broken("no load") if "broken" in info.name else self._loaded)
                 case Kill():
                     self.is_up = False
                     self._inbox.clear()
@@ -161,6 +165,45 @@ def test_the_data_flow_of_an_input_goes_with_it() -> None:
     assert len(second.flows) == len(second.texts)
     world.event(Asked(1, "document", ("a", "b"), world.now + 5, (None, flow)))
     assert world._inbox[-1].flows == (None, flow)
+
+
+def sent(world: World) -> list[str]:
+    """The first text of each request that lies at the worker."""
+    return [message.texts[0] for message in world._inbox]
+
+
+def test_an_edit_goes_to_the_worker_beside_the_bulk_and_before_what_waits() -> None:
+    world = World()
+    for number in range(1, 5):
+        world.event(Submitted(batch(number, f"bulk {number}")))
+    world.event(Submitted(replace(batch(5, "edit 5"), urgent=True)))
+    world.event(Submitted(replace(batch(6, "edit 6"), urgent=True)))
+    world.event(Submitted(replace(batch(7, "edit 7"), urgent=True)))
+    assert sent(world) == ["bulk 1", "bulk 2", "edit 5", "edit 6"]
+    assert [message.urgent for message in world._inbox if isinstance(message, Embed)] == [False, False, True, True]
+    world._work(world._inbox.pop(0))
+    assert sent(world) == ["bulk 2", "edit 5", "edit 6"]  # edit 7 is next, and has room once an edit is done
+    world._work(world._inbox.pop(1))
+    assert sent(world) == ["bulk 2", "edit 6", "edit 7", "bulk 3"]
+    world.run()
+    assert {record.batch_id for record in world.of(Embedded)} == set(range(1, 8))
+
+
+def test_a_worker_gets_as_many_requests_as_it_wants() -> None:
+    world = World(requests=12)
+    world.event(Submitted(batch(1, *[f"text {i}" for i in range(64 * 20)])))
+    assert sent(world) == [f"text {64 * i}" for i in range(12)]
+    world._work(world._inbox.pop(0))
+    assert sent(world)[-1] == f"text {64 * 12}"
+
+
+def test_fault_42_an_edit_that_kills_the_worker_is_found_among_bulk() -> None:
+    world = World()
+    world.event(Submitted(batch(1, *[f"text {i}" for i in range(200)])))
+    world.event(Submitted(replace(batch(2, *[f"edit {i}" for i in range(20)], "die"), urgent=True)))
+    world.run()
+    assert [record.batch_id for record in world.of(Embedded)] == [1]
+    assert [record.bad for record in world.of(Failed)] == [(b"die",)]
 
 
 def test_an_empty_batch_is_answered() -> None:

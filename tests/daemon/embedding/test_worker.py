@@ -199,6 +199,17 @@ def test_fault_40_a_query_goes_before_the_bulk(desk: Callable[..., Desk]) -> Non
     assert here.embedder.statistics()["embedded"] <= 2
 
 
+def test_an_edit_goes_before_the_bulk(desk: Callable[..., Desk]) -> None:
+    here = desk(deadly=True)
+    here.embedder.query(["warm"], timeout=30).result()
+    for number in range(6):
+        here.embedder.submit(batch(number, [f"slow {number} {i}" for i in range(10)]))  # two seconds each
+    here.embedder.submit(dataclasses.replace(batch(99, ["just saved"]), urgent=True))
+    first = here.result()
+    assert isinstance(first, Embedded)
+    assert first.batch_id == 99
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
 def test_bulk_threads_are_nice_and_that_of_queries_is_not(desk: Callable[..., Desk]) -> None:
     here = desk(deadly=True)

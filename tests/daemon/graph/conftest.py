@@ -89,6 +89,10 @@ class World:
     def facts(self, file_id: int) -> Facts | None:
         return self._facts.get(file_id)
 
+    def package(self, file_id: int) -> str:
+        facts = self._facts.get(file_id)
+        return facts.package if facts else ""
+
     # --- edits --------------------------------------------------------------------------------------------------------
 
     def put(

@@ -162,3 +162,108 @@ def test_a_declaration_stands_for_its_definition(make: Any) -> None:
         "main.c:main",
         ["1 tool.c:run declare critical", "1 tool.h:run call strong", "2 tool.c:deep call strong"],
     )
+
+
+SHAPES = {
+    "Shape.java": "package s;\npublic interface Shape { int area(); }\n",
+    "Round.java": "package s;\npublic class Round implements Shape { public int area() { return 3; } }\n",
+    "User.java": "package s;\npublic class User {\n  int of(Shape shape) { return shape.area(); }\n"
+    "  int all(Shape shape) { return of(shape); }\n}\n",
+}
+
+
+def test_a_call_through_the_only_abstraction_is_a_medium_dependent_of_what_implements_it(make: Any) -> None:
+    view = view_of(make, SHAPES)
+    check(
+        view,
+        "in",
+        "Round.java:Round.area",
+        ["1 User.java:User.of call medium", "2 User.java:User.all call strong"],
+    )
+    check(
+        view,
+        "out",
+        "User.java:User.of",
+        [
+            "1 Shape.java:Shape type strong",
+            "1 Shape.java:Shape.area call strong",
+            "1 Round.java:Round.area call medium",
+        ],
+    )
+
+
+def test_a_call_through_a_base_with_several_overrides_is_a_weak_dependent_of_each(make: Any) -> None:
+    square = "package s;\npublic class Square implements Shape { public int area() { return 4; } }\n"
+    view = view_of(make, {**SHAPES, "Square.java": square})
+    for name in ("Round", "Square"):
+        check(view, "in", f"{name}.java:{name}.area", ["1 User.java:User.of call weak"])  # and no further
+    check(
+        view,
+        "in",
+        "Shape.java:Shape.area",
+        ["1 User.java:User.of call strong", "2 User.java:User.all call strong"],
+    )
+
+
+def test_an_override_counts_through_classes_between_and_a_base_with_a_body_makes_it_weak(make: Any) -> None:
+    files = {
+        "a.py": "class A:\n    def run(self): pass\n    def other(self): pass\nclass B(A): pass\n",
+        "c.py": "from a import B\nclass C(B):\n    def run(self): pass\n",
+        "d.py": "from a import A\ndef use(x: A):\n    x.run()\ndef not_it(x: A):\n    x.other()\n",
+    }
+    check(view_of(make, files), "in", "c.py:C.run", ["1 d.py:use call weak"])
+
+
+def test_calls_through_a_base_are_no_part_of_the_graph_of_stored_edges(make: Any) -> None:
+    view = view_of(make, SHAPES)
+    found, _ = graph.neighbourhood(view, ids(view, "Round.java:Round.area"), "in", 3, 100, weak=False)
+    assert found.number_of_edges() == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "method", "expect"),
+    [
+        (
+            {
+                "s.h": "class Shape { public: virtual int area() = 0; };\n"
+                "class Round : public Shape { public: int area() override; };\n",
+                "s.cc": '#include "s.h"\nint Round::area() { return 3; }\n',
+                "u.cc": '#include "s.h"\nint of(Shape* shape) { return shape->area(); }\n',
+            },
+            "s.cc:Round.area",
+            ["1 s.h:Round.area declare critical", "1 u.cc:of call medium"],
+        ),
+        (
+            {
+                "s.cs": "interface IShape { int Area(); }\nclass Round : IShape { public int Area() => 3; }\n",
+                "u.cs": "class User { int Of(IShape shape) => shape.Area(); }\n",
+            },
+            "s.cs:Round.Area",
+            ["1 u.cs:User.Of call medium"],
+        ),
+        (
+            {
+                "s.ts": "export abstract class Shape { abstract area(): number }\n"
+                "export class Round extends Shape { area(): number { return 3 } }\n",
+                "u.ts": "import { Shape } from './s'\nexport function of(shape: Shape) { return shape.area() }\n",
+            },
+            "s.ts:Round.area",
+            ["1 u.ts:of call medium"],
+        ),
+        (
+            {
+                "Cargo.toml": '[package]\nname = "s"\n',
+                "src/lib.rs": "pub trait Shape { fn area(&self) -> i32; }\nstruct Round;\n"
+                "impl Shape for Round { fn area(&self) -> i32 { 3 } }\n"
+                "fn of(shape: &dyn Shape) -> i32 { shape.area() }\n",
+            },
+            "src/lib.rs:Round.area",
+            ["1 src/lib.rs:of call medium"],
+        ),
+    ],
+    ids=["cpp", "csharp", "typescript", "rust"],
+)
+def test_calls_through_a_base_in_each_language(
+    make: Any, files: dict[str, str], method: str, expect: list[str]
+) -> None:
+    check(view_of(make, files), "in", method, expect)

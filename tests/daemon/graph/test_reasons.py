@@ -9,6 +9,7 @@ import pytest
 from bench.lab import ROOT, Lab, stat_of
 from codegraphd.daemon.analysis.parse import parse
 from codegraphd.daemon.engine import Outcome, ParsedFile, Work, advance
+from codegraphd.daemon.packing import packed
 from codegraphd.store.records import Recipe, UnitState
 
 Edits = dict[str, bytes | None]
@@ -122,7 +123,7 @@ def test_a_reindex_makes_recipes_anew(lab: Lab) -> None:
 
     lab.writer.submit(spoil).result()
     assert lab.differences() != []
-    work = [Work(ROOT, [ParsedFile("a.py", stat_of(A), parse("a.py", A))], anew=True)]
+    work = [Work(ROOT, [ParsedFile("a.py", stat_of(A), packed(parse("a.py", A)))], anew=True)]
     lab.writer.submit(lambda txn: advance(txn, work, lab.settings, lab.editions, lambda: False)).result()
     asked = len(lab.asked)
     lab.embed()

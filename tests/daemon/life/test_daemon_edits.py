@@ -113,6 +113,25 @@ def test_a_second_worktree_is_embedded_once(home: Any) -> None:
     assert document["store"]["vectors"] == 20
 
 
+def test_what_a_crawl_has_not_resolved_yet_is_not_embedded(make_home: Callable[..., Any]) -> None:
+    home = make_home('[embedding]\nmodel = "hashing"\ncontext = "faces"\n')
+    home.start()
+    n_files = 300
+    for n in range(n_files):  # each class has a base in a file that is read much later, and so has that
+        far = (n + n_files // 3) % n_files
+        text = f"from m{far} import C{far}\n\n\nclass C{n}(C{far}):\n    def f{n}(self):\n        return C{far}()\n"
+        home.write(f"m{n}.py", text)
+    home.watch()
+    home.sync(semantic=True)
+    inputs = 2 * 2 * n_files  # a class and a method in each file, each with its own text and its context
+    assert home.status()["model"]["embedded"] == inputs
+    other = home.directory / "other"
+    shutil.copytree(home.workspace, other)
+    home.call("watch", root=str(other))
+    home.call("sync", root=str(other), semantic=True, timeout_s=80)
+    assert home.status()["model"]["embedded"] == inputs
+
+
 def test_verify_agrees_after_a_storm(home: Any) -> None:
     for n in range(30):
         home.write(f"d{n % 3}/m{n}.py", f"from d0.m0 import f0\n\ndef f{n}(x):\n    return f0(x) + {n}\n")

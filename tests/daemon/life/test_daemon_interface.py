@@ -257,10 +257,12 @@ def test_after_an_upgrade_files_are_read_again_and_nothing_is_embedded_again(hom
     home.sync(semantic=True)
     (unit,) = home.call("symbols", pattern="f3")["units"]
     assert unit["doc"] == ""
-    assert home.status()["parsers"]["parsed"] == 2
+    parsers = home.status()["parsers"]
+    assert parsers["parsed"] + parsers["seen"] == 2  # in truth another version, whose modules are no use
     assert home.call("verify", root=str(home.workspace))["differences"] == []
     assert home.status()["model"]["embedded"] == 0
     home.stop()
     home.start()
     home.sync()
-    assert home.status()["parsers"]["parsed"] == 0  # once is enough
+    parsers = home.status()["parsers"]
+    assert parsers["parsed"] + parsers["seen"] == 0  # once is enough

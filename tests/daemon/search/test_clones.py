@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraphd.daemon.analysis.parse import parse, render
+from codegraphd.daemon.packing import packed
 from codegraphd.daemon.search.calibration import OTHER, OVERLAP, SAME, curve_for, likeness_for, similarity_of
 from codegraphd.daemon.search.clones import Range, families, similar
 from codegraphd.daemon.search.likeness import Sample, compare, overlap, sample_of_code, sample_of_unit, text_of_code
@@ -55,12 +56,12 @@ ALIKE = {"a.py": 1.0, "b.py": 1.0, "c.py": 0.7, "d.py": 0.9, "e.py": 0.1, "f.py"
 def put_by_angle(shelf: Any, files: dict[str, str]) -> None:
     """Index the files, and give their units vectors whose angle to that of ORIGINAL is as ALIKE says."""
     shelf.put(files, embedded=False)
-    original = sample_of_code(parse("a.py", ORIGINAL.encode()), None)
+    original = sample_of_code(packed(parse("a.py", ORIGINAL.encode())), None)
 
     def attach(txn: Any) -> None:
         for file in txn.files(1):
             source = shelf.sources[1, file.path]
-            shared = overlap(sample_of_code(parse(file.path, source), None), original)
+            shared = overlap(sample_of_code(packed(parse(file.path, source)), None), original)
             cosine = likeness_for(ALIKE[file.path], SAME[""]) - OVERLAP * shared if ALIKE[file.path] < 1 else 1.0
             vector = np.zeros(8, np.float32)
             vector[0], vector[1 + ord(file.path[0]) % 7] = cosine, np.sqrt(1 - cosine * cosine)
@@ -135,11 +136,11 @@ def test_code_that_is_handed_in(shelf: Any) -> None:
     shelf.put(FILES)
     for code, expect in [(REFORMATTED, "exact"), (RENAMED, "exact"), (NEAR, "exact")]:
         vector = shelf.embed([code])[0]
-        sample = sample_of_code(parse("x.py", code.encode()), vector)
+        sample = sample_of_code(packed(parse("x.py", code.encode())), vector)
         found = shelf.ask(lambda view, sample=sample: similar(view, shelf.vectors, sample, Range(threshold=0.97), ""))
         assert found[0]["type"] == expect
-    two = sample_of_code(parse("x.py", (ORIGINAL + OTHER_CODE).encode()), None)
-    one = sample_of_code(parse("x.py", ORIGINAL.encode()), None)
+    two = sample_of_code(packed(parse("x.py", (ORIGINAL + OTHER_CODE).encode())), None)
+    one = sample_of_code(packed(parse("x.py", ORIGINAL.encode())), None)
     assert two.own not in (b"", one.own)  # both functions together are something else than the one
     assert {"socket", "total"} <= set(two.words)
 
@@ -147,7 +148,7 @@ def test_code_that_is_handed_in(shelf: Any) -> None:
 def test_compare_two_pieces_of_code(shelf: Any) -> None:
     texts = {"original": ORIGINAL, "reformatted": REFORMATTED, "renamed": RENAMED, "near": NEAR, "other": OTHER_CODE}
     samples = {
-        name: sample_of_code(parse("x.py", code.encode()), row)
+        name: sample_of_code(packed(parse("x.py", code.encode())), row)
         for (name, code), row in zip(texts.items(), shelf.embed(list(texts.values())), strict=True)
     }
     verdicts = {name: compare(samples["original"], sample, "") for name, sample in samples.items()}
@@ -158,8 +159,8 @@ def test_compare_two_pieces_of_code(shelf: Any) -> None:
 
 
 def test_short_renamed_code_is_not_lifted() -> None:
-    one = sample_of_code(parse("x.py", b"def a():\n    return b\n"), np.eye(4, dtype=np.float32)[0])
-    two = sample_of_code(parse("x.py", b"def c():\n    return d\n"), np.eye(4, dtype=np.float32)[1])
+    one = sample_of_code(packed(parse("x.py", b"def a():\n    return b\n")), np.eye(4, dtype=np.float32)[0])
+    two = sample_of_code(packed(parse("x.py", b"def c():\n    return d\n")), np.eye(4, dtype=np.float32)[1])
     verdict = compare(one, two, "")
     assert verdict.type == "renamed"
     assert verdict.similarity < 0.5
@@ -318,7 +319,7 @@ TWO = SOLUTION.format(
 
 
 def test_classes_of_equal_headers_and_other_bodies_are_not_exact(shelf: Any) -> None:
-    one, two, again = (sample_of_code(parse("x.py", code.encode()), None) for code in (ONE, TWO, ONE + "\n\n"))
+    one, two, again = (sample_of_code(packed(parse("x.py", code.encode())), None) for code in (ONE, TWO, ONE + "\n\n"))
     assert compare(one, two, "").type != "exact"
     assert compare(one, again, "").type == "exact"
     shelf.put({"a.py": ONE, "b.py": TWO, "c.py": ONE})
@@ -335,14 +336,14 @@ def test_classes_of_equal_headers_and_other_bodies_are_not_exact(shelf: Any) -> 
 
 def test_the_text_of_code_has_the_bodies() -> None:
     module = parse("x.py", ONE.encode())
-    text = text_of_code(module, render("x.py", ONE.encode()), ONE)
+    text = text_of_code(packed(module), render("x.py", ONE.encode()), ONE)
     assert "class Solution" in text
     assert "total += value" in text
-    assert text_of_code(parse("x.py", b""), (), "no code") == "no code"
+    assert text_of_code(packed(parse("x.py", b"")), (), "no code") == "no code"
 
 
 def test_an_edited_doc_leaves_code_exact() -> None:
     other = ORIGINAL.replace("Average of the squared values.", "What it is good for.")
-    samples = [sample_of_code(parse("x.py", code.encode()), None) for code in (ORIGINAL, other)]
+    samples = [sample_of_code(packed(parse("x.py", code.encode())), None) for code in (ORIGINAL, other)]
     assert samples[0].own != samples[1].own
     assert compare(samples[0], samples[1], "").type == "exact"

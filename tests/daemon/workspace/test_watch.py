@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codegraphd.daemon.workspace import watch as watch_module
+from codegraphd.daemon.workspace import barriers
 from codegraphd.daemon.workspace.root import SLICE, ScanResult
 from codegraphd.store.records import FileChange
 
@@ -420,8 +420,8 @@ def test_what_a_listener_could_not_take_comes_again(lab: Lab, caplog: pytest.Log
 
 
 def test_close_calls_waiting_barriers_and_ends_the_threads(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_module.Beacon, "light", lambda self, register: register("never arrives"))
-    monkeypatch.setattr(watch_module, "_BARRIER_S", 1000.0)
+    monkeypatch.setattr(barriers.Beacon, "light", lambda self, register: register("never arrives"))
+    monkeypatch.setattr(barriers, "_WAIT_S", 1000.0)
     watcher = lab.make_watcher()
     called: list[str] = []
     watcher.barrier(lambda: called.append("waiting"))
