@@ -137,7 +137,7 @@ class Limits:
     frame_mb: float = _key(4.0, _number(0.001, 1024))
     reply_mb: float = _key(256.0, _number(0.001, 2048))
     request_timeout_s: float = _key(120.0, _number(0.01, 86_400))
-    memory_mb: int = _key(1024, _whole(64, 1 << 24))
+    memory_mb: int = _key(1024, _whole(32, 1 << 24))
 
 
 @dataclass(frozen=True, slots=True)

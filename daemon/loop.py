@@ -113,7 +113,7 @@ class Daemon:
         self._next_tend = 0.0
         self._stop = asyncio.Event()
         self.must_restart = False  # the store under us cannot be trusted any more, or the configuration is another
-        self.memory = MemoryLimit(self.usage.rss_bytes, self._shed, self._restart, paths.state)
+        self.memory = MemoryLimit(self.usage.own_bytes, self._shed, self._restart, paths.state)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 

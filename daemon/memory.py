@@ -24,8 +24,8 @@ class MemoryLimit:
     def __init__(
         self, resident: Callable[[], int], shed: Callable[[], None], restart: Callable[[str], None], directory: str
     ) -> None:
-        """`resident` tells the process's bytes, `shed` gives back what it can; a file in `directory` tells when the
-        process was last started for its memory."""
+        """`resident` tells the process's bytes, less those of files that it maps; `shed` gives back what it can; a file
+        in `directory` tells when the process was last started for its memory."""
         self.problem: str | None = None
         self._resident, self._shed, self._restart = resident, shed, restart
         self._stamp = Path(directory, "memory-restart")

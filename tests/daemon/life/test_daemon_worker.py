@@ -132,7 +132,7 @@ def test_fault_43_broken_files_are_named_and_the_fallback_answers(
 def test_fault_46_over_its_memory_limit_the_daemon_begins_anew_once(
     make_home: Callable[..., Any], wait_for: Callable[..., Any]
 ) -> None:
-    home = make_home('[embedding]\nmodel = "hashing"\n[limits]\nmemory_mb = 64\n')
+    home = make_home('[embedding]\nmodel = "hashing"\n[limits]\nmemory_mb = 32\n')
     home.start()
     pid = home.process.pid
     for n in range(200):
