@@ -16,7 +16,6 @@ from codegraphd.daemon.analysis.fingerprint import Fingerprints, Info, Print
 from codegraphd.daemon.analysis.normal import PLACEHOLDER, Source, one_line
 from codegraphd.daemon.analysis.reading import Reading
 from codegraphd.daemon.analysis.references import references_of
-from codegraphd.daemon.analysis.repair import n_errors
 from codegraphd.daemon.analysis.syntax import (
     CALLABLES,
     CONTAINERS,
@@ -49,7 +48,7 @@ def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
         references=references,
         bindings=bindings_of(captures, drafts, source, dialect, starts),
         package=source.readable(dialect.package(source.masked)),
-        errors=n_errors(tree.root_node),
+        errors=captures.errors,
     )
     infos = [_info(draft, source) for draft in drafts]
     ordinals: Counter[tuple[str, str]] = Counter()
