@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from codegraphd.daemon.loop import Daemon
 
 SLICE_FILES = 64
+STEP_S = 0.2
 MAX_DIFFERENCES = 1000
 COSINE = 0.999  # batches round differently
 
@@ -94,8 +96,8 @@ def fresh_build(
             parsed = list(_parsed(root, batch, parsers, max_bytes))
             work = Work(root.id, parsed)
             writer.submit(lambda txn, w=work: advance(txn, [w], settings, editions, _never, resolving=False)).result()  # type: ignore[misc]
-        while writer.submit(lambda txn: advance(txn, [], settings, editions, _never)).result().more:
-            pass
+        while writer.submit(lambda txn: advance(txn, [], settings, editions, _soon())).result().more:
+            pass  # in many steps: what one step reads and writes lies in memory until its end
     finally:
         writer.close()
 
@@ -232,3 +234,8 @@ def _slices(items: list[tuple[str, Stat, str]]) -> Iterator[list[tuple[str, Stat
 
 def _never() -> bool:
     return False
+
+
+def _soon() -> Callable[[], bool]:
+    end = time.monotonic() + STEP_S
+    return lambda: time.monotonic() >= end

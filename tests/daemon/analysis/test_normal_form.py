@@ -64,7 +64,7 @@ def pieces(path: str, source: bytes) -> Iterator[tuple[str, bool]]:
     chosen = dialect(grammar_of(path, language_of(path) or ""))
     _, captures = syntax.capture(source, chosen)
     found = normal.Source(source, syntax.atoms_of(captures))
-    spans = sorted([*found.literals, *found.comments, *(node.byte_range for node in captures["doc"])])
+    spans = sorted([*found.literals, *found.comments, *captures.spans["doc"]])
     position = 0
     for start, end in [*spans, (len(source), len(source))]:
         for run in re.findall(r"[ \t]+|\n[ \t]*|[^\s]+|\s", found.text[position:start]):
@@ -133,10 +133,9 @@ def literal_lines(path: str, source: bytes) -> list[tuple[int, int]]:
     """Line numbers (from 0) that end inside of a literal, a comment or a macro."""
     chosen = dialect(grammar_of(path, language_of(path) or ""))
     _, captures = syntax.capture(source, chosen)
-    names = ("string", "comment", "doc", "unit.macro", "import")
-    return [
-        (node.start_point.row, node.end_point.row + (name == "unit.macro")) for name in names for node in captures[name]
-    ]
+    spans = [(*span, 0) for name in ("string", "comment", "doc", "import") for span in captures.spans[name]]
+    spans += [(*node.byte_range, 1) for node in captures.units.get("unit.macro", ())]
+    return [(source.count(b"\n", 0, start), source.count(b"\n", 0, end) + more) for start, end, more in spans]
 
 
 @pytest.mark.parametrize(("language", "source"), WHOLE[::7])
