@@ -62,9 +62,9 @@ def read(raw: bytes, dialect: Dialect, shift: int, flags: Flag) -> Reading:
         found.texts.append(printed.own_text)
         found.words.append(
             Words(
-                name=words.words_of("" if draft.kind == "file" else qualname),
-                doc=words.clip(words.words_of(info.doc)) if info.doc else "",
-                body=words.clip(printed.words),
+                words.words_of("" if draft.kind == "file" else qualname),
+                words.clip(words.words_of(info.doc)) if info.doc else "",
+                words.clip(printed.words),
             )
         )
     return found

@@ -219,7 +219,8 @@ def drafts_of(captures: Captures, source: Source, dialect: Dialect) -> list[Draf
         draft.is_container = draft.kind in CONTAINERS
         dialect.refine(draft, parent)
         draft.flags |= dialect.flags(draft, source, parent)
-        prefix = ".".join(filter(None, (parent.qualname if parent else "", draft.scope)))
+        outer, scope = parent.qualname if parent else "", draft.scope
+        prefix = f"{outer}.{scope}" if outer and scope else outer or scope
         draft.qualname = f"{prefix}.{draft.name}" if prefix else draft.name
     _attach_docstrings(kept, captures.spans["doc"])
     return kept
@@ -292,6 +293,8 @@ class _Attachments:
         """Take the comments between the code before and `start` that directly precede it; returns the new start."""
         source = self._source
         index = source.comment_before(start)
+        if index < 0 or source.comments[index][0] < code_end:
+            return start
         taken: list[Span] = []
         begin = start
         while index >= 0:
