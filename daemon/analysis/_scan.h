@@ -136,4 +136,12 @@ struct MacroStarts {
 
 MacroStarts macro_starts(Text raw);
 
+struct Conditional {
+  size_t start, end;
+  Text word;
+  Py_ssize_t depth;  // of braces; -1: in the middle of a statement
+};
+
+std::vector<Conditional> conditionals(Text raw);
+
 }  // namespace scan

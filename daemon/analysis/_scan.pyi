@@ -89,6 +89,10 @@ def macros(raw: bytes) -> tuple[list[int], list[int], list[int], list[int], list
     safety analysis.
     """
 
+def conditionals(raw: bytes) -> list[tuple[int, int, str, int]]:
+    """The lines of the conditionals of C and C++: start, end, the word after `#`, and how many braces are open; -1
+    instead of that where a statement, an expression or a list goes on beyond the line."""
+
 def line_starts(raw: bytes) -> list[int]:
     """The byte offset at which each line begins; bisect_right(starts, offset) is the line's number from 1."""
 

@@ -304,6 +304,18 @@ Owned macros(PyObject *const *arguments) {
   return Owned(PyTuple_Pack(5, classes.get(), leading.get(), inner.get(), tails.get(), locks.get()));
 }
 
+Owned conditionals_of(PyObject *const *arguments) {
+  if (!PyBytes_Check(arguments[0])) bad("the source must be bytes");
+  const Text raw(PyBytes_AS_STRING(arguments[0]), static_cast<size_t>(PyBytes_GET_SIZE(arguments[0])));
+  Owned list(PyList_New(0));
+  for (const Conditional &of : conditionals(raw)) {
+    const Owned word = unicode(of.word);
+    const Owned line(Py_BuildValue("(nnOn)", static_cast<Py_ssize_t>(of.start), static_cast<Py_ssize_t>(of.end), word.get(), of.depth));
+    if (PyList_Append(list.get(), line.get()) < 0) throw PythonError();
+  }
+  return list;
+}
+
 Owned line_starts(PyObject *const *arguments) {
   if (!PyBytes_Check(arguments[0])) bad("the source must be bytes");
   const Text raw(PyBytes_AS_STRING(arguments[0]), static_cast<size_t>(PyBytes_GET_SIZE(arguments[0])));
@@ -367,7 +379,7 @@ PyMethodDef method(const char *name) {
 
 PyMethodDef methods[] = {
     method<mask, 2>("mask"),       method<tokens, 1>("tokens"), method<tight, 1>("tight"), method<signatures, 2>("signatures"),
-    method<prints, 10>("prints"),   method<references, 11>("references"), method<captures, 1>("captures"), method<macros, 1>("macros"), method<line_starts, 1>("line_starts"), method<skip, 2>("skip"), method<skip_back, 2>("skip_back"), method<words, 2>("words"), method<clean_of, 1>("clean"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
+    method<prints, 10>("prints"),   method<references, 11>("references"), method<captures, 1>("captures"), method<macros, 1>("macros"), method<conditionals_of, 1>("conditionals"), method<line_starts, 1>("line_starts"), method<skip, 2>("skip"), method<skip_back, 2>("skip_back"), method<words, 2>("words"), method<clean_of, 1>("clean"),   method<stem_of, 1>("stem"), {nullptr, nullptr, 0, nullptr},
 };
 
 int fill(PyObject *module) { return PyModule_AddStringConstant(module, "identity", SCAN_IDENTITY); }

@@ -22,7 +22,7 @@ def bindings_of(
     captures: Captures, drafts: Sequence[Draft], source: Source, dialect: Dialect, line_starts: Sequence[int]
 ) -> list[Binding]:
     """What the imports bring in. At the top level the source is -1, in a file with a "file" unit too."""
-    places, imports = Places(drafts), _imports(dialect)
+    places, imports, readable = Places(drafts), _imports(dialect), source.readable
     bindings: list[Binding] = []
     read_to = 0
     for start, end in sorted(captures.spans["import"], key=lambda span: (span[0], -span[1])):
@@ -35,23 +35,19 @@ def bindings_of(
         line = bisect_right(line_starts, start)
         for local, module, member, exported in imports(_with_literals(source, start, end)):
             bindings.append(
-                Binding(
-                    source=unit,
-                    local=source.readable(local),
-                    module=source.readable(module),
-                    member=source.readable(member),
-                    exported=exported and unit < 0,
-                    line=line,
-                )
+                Binding(unit, readable(local), readable(module), readable(member), exported and unit < 0, line)
             )
     return bindings
 
 
 def _with_literals(source: Source, start: int, end: int) -> str:
     """The text of a span with its comments blanked and its literals kept."""
+    literals = source.spans_in(start, end)
+    if not literals:
+        return source.masked[start:end]
     pieces: list[str] = []
     position = start
-    for literal_start, literal_end in source.spans_in(start, end):
+    for literal_start, literal_end in literals:
         pieces.append(source.masked[position:literal_start])
         pieces.append(source.text[literal_start:literal_end])
         position = literal_end

@@ -185,7 +185,7 @@ def _readings(syntax: Syntax, source: bytes) -> Iterator[tuple[str, bytes]]:
     for grammar in syntax.grammars:
         prepare = dialect(grammar).prepare
         yield grammar, source if prepare is None else prepare(source)
-    for spans in dialect(syntax.grammars[0]).repairs(source):
+    for spans, _ in dialect(syntax.grammars[0]).repairs(source):
         yield syntax.grammars[0], blanked(source, spans)
 
 

@@ -36,6 +36,7 @@ _INDEX = re.compile(r"\[[^\[\]]*\]$|(?:::\s*)?<[^()]*>")  # type arguments of a 
 _CONDITIONAL = re.compile(r"(?<![\w.)\]?!@>\x80-\xff])([A-Za-z_@\x80-\xff][\w.\x80-\xff]*)\s*\?\s*\Z", re.ASCII)
 _GENERIC_TYPE = re.compile(r"([\w.\x80-\xff]+)\s*<[^()]*>", re.ASCII)
 _GENERIC_MEMBER = re.compile(r"([\w.\x80-\xff]+)\s*<(?:[^()<>]|<[^()<>]*>)*>\s*\.\s*(\w+)(?:\s*<[^()]*>)?", re.ASCII)
+_OPEN = (".", "?.", "[")  # so begins what names a member of what stands before it
 _TYPES = frozenset({"type", "instantiate", "inherit", "implement", "base"})
 _MADE = re.compile(r"(?:new\s+)?([\w.]+)\s*\([^()]*\)", re.ASCII)
 
@@ -83,13 +84,15 @@ class _Vocabulary:
         self._all: dict[tuple[str, str, str, str], _Said] = {}
         self.plain: dict[tuple[str, str], _Plain] = {}
         self.chained: dict[str, _Chained] = {}
+        self.named: dict[tuple[str, str], Sequence[tuple[str, str, str]]] = {}  # (kind, text) -> see `_named`
 
     def begin(self) -> None:
         """To be called before each file: within one, equal names are known by identity."""
-        if len(self._all) + sum(map(len, self.plain.values())) > _MAX_NAMES:
+        if len(self._all) + len(self.named) + sum(map(len, self.plain.values())) > _MAX_NAMES:
             self._all.clear()
             self.plain.clear()
             self.chained.clear()
+            self.named.clear()
 
     def of(self, kind: str, mark: str = "") -> _Plain:
         if (plain := self.plain.get((kind, mark))) is None:
@@ -202,8 +205,14 @@ def _all_said(
     source: Source, start: int, end: int, kind: str, mark: str, dialect: Dialect, owner: str
 ) -> Iterable[tuple[_Said, str]]:
     """What a span says that is no plain name, and the type of the receiver that the span itself shows."""
-    said, selves = _vocabulary(dialect).said, dialect.selves
-    for spelled, scope, shown in _named(source, start, end, kind, dialect):
+    vocabulary, selves = _vocabulary(dialect), dialect.selves
+    said = vocabulary.said
+    named: Iterable[tuple[str, str, str]] | None
+    if end - start > MAX_SPAN or source.text.startswith(_OPEN, start):
+        named = _named(source, start, end, kind, dialect)
+    elif (named := vocabulary.named.get(key := (kind, source.text[start:end]))) is None:
+        named = vocabulary.named[key] = tuple(_named(source, start, end, kind, dialect))
+    for spelled, scope, shown in named:
         if scope or spelled not in selves:
             yield said(kind, spelled, scope, mark), shown
         else:
@@ -222,7 +231,7 @@ def _named(source: Source, start: int, end: int, kind: str, dialect: Dialect) ->
             scope, _, name = dotted.rpartition(".")
             yield name, scope, ""
         return
-    if text.startswith((".", "?.", "[")):  # C#: `a?.Load()` names the member alone
+    if text.startswith(_OPEN):  # C#: `a?.Load()` names the member alone
         if tail := _TAIL.search(text):
             head = _CONDITIONAL.search(source.text, max(0, start - MAX_SPAN), start)
             yield tail[1], UNKNOWN if head is None else plain(head[1]) or UNKNOWN, ""

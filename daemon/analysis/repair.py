@@ -1,9 +1,10 @@
 """Other readings of a source whose syntax tree has errors: pieces of it blanked, so that all offsets stay.
 
 A dialect names the pieces, reading by reading (`Dialect.repairs`). A reading costs a parse, even though tree-sitter
-goes on from the tree before: C++ is so ambiguous that it takes half of the time again. So one that touches no place
-where an error could come from is left out. Such a place is the definition or statement that has the error, with its
-neighbours: what stands around a broken one is often part of it.
+goes on from the tree before: C++ is so ambiguous that it takes half of the time again. So one is left out that has no
+piece with an error in it, and of the pieces that may break something none in a place where an error could come from.
+Such a place is the definition or statement that has the error, with its neighbours: what stands around a broken one is
+often part of it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,21 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import tree_sitter
 
 from codegraphd.daemon.analysis.compiled import scan
 
 Span = tuple[int, int]
+
+
+class Reading(NamedTuple):
+    """Pieces to blank, and what of them may break what stands around it."""
+
+    pieces: Sequence[Span]
+    breaking: Sequence[Span]
+
 
 MAX_ERRORS = 1_000  # counted in one tree
 
@@ -50,23 +60,28 @@ def repaired(
     parser: tree_sitter.Parser,
     tree: tree_sitter.Tree,
     raw: bytes,
-    readings: Iterable[Sequence[Span]],
+    readings: Iterable[Reading],
     shelves: frozenset[str],
-) -> tuple[tree_sitter.Tree, bytes]:
-    """The tree of the reading with the fewest errors, and the text that it shows.
+) -> tuple[tree_sitter.Tree, bytes, int]:
+    """The tree of the reading with the fewest errors, the text that it shows, and how many errors it has.
 
     `shelves`: the types of nodes in which definitions and statements stand side by side; none: all readings are tried.
     """
     fewest = before = n_errors(tree.root_node)
     if not fewest:
-        return tree, raw
+        return tree, raw, 0
     text = raw
     line_starts: list[int] = []
     last, done = tree, set[Span]()
-    for spans in readings:
+    found: tuple[list[Span], list[Span]] | None = None
+    for spans, breaking in readings:
         new = [span for span in spans if span not in done]
-        if not new or (shelves and not _touches(spans, _places(tree.root_node, shelves))):
+        if not new:
             continue
+        if shelves:
+            places, errors = found = found or _places(tree.root_node, shelves)
+            if not _touches(breaking, places) and not _overlaps(spans, errors):
+                continue
         reading = blanked(raw, spans)
         line_starts = line_starts or scan.line_starts(raw)
         edited = last.copy()
@@ -75,13 +90,13 @@ def repaired(
             edited.edit(start, end, end, at, to, to)
         last = parser.parse(reading, edited)
         done.update(new)
-        errors = n_errors(last.root_node)
-        if errors < fewest:
+        n_left = n_errors(last.root_node)
+        if n_left < fewest:
             text = reading if fewest == before else text  # of two repairs the first one leaves more in
-            tree, fewest = last, errors
+            tree, fewest, found = last, n_left, None
         if not fewest:
             break
-    return tree, text
+    return tree, text, fewest
 
 
 def _point(line_starts: Sequence[int], offset: int) -> tuple[int, int]:
@@ -93,28 +108,35 @@ def _touches(spans: Iterable[Span], places: Sequence[Span]) -> bool:
     return any(start <= to and at <= end for at, to in spans for start, end in places)
 
 
-def _places(root: tree_sitter.Node, shelves: frozenset[str]) -> list[Span]:
-    """Where the errors of the tree may come from."""
+def _overlaps(spans: Iterable[Span], others: Sequence[Span]) -> bool:
+    return any(start < to and at < end for at, to in spans for start, end in others)
+
+
+def _places(root: tree_sitter.Node, shelves: frozenset[str]) -> tuple[list[Span], list[Span]]:
+    """Where the errors of the tree may come from, and where they are."""
     whole = root.byte_range
     if root.is_error:
-        return [whole]
+        return [whole], [whole]
     places: set[Span] = set()
+    errors: list[Span] = []
     stack = [(root, whole)]
-    n_seen = 0
-    while stack and n_seen < MAX_ERRORS:
+    while stack and len(errors) < MAX_ERRORS:
         node, place = stack.pop()
         children = node.children
         for i, child in enumerate(children):
             if not (child.has_error or child.is_missing):
                 continue
-            if child.is_missing and child.end_byte + 2 >= whole[1]:  # a bracket: it may have been opened anywhere
-                return [whole]
             of = place
             if node.type in shelves:
                 before, after = children[max(i - 1, 0)], children[min(i + 1, len(children) - 1)]
                 of = before.start_byte, after.end_byte
-            if child.is_error or child.is_missing:
+            if child.is_missing:
+                if child.end_byte + 2 >= whole[1]:  # a bracket: it may have been opened anywhere
+                    of = whole
+                errors.append(whole if child.type == "#endif" else child.byte_range)
                 places.add(of)
-                n_seen += 1
+            elif child.is_error:
+                errors.append(child.byte_range)
+                places.add(of)
             stack.append((child, of))
-    return list(places) if n_seen < MAX_ERRORS else [whole]
+    return (list(places), errors) if len(errors) < MAX_ERRORS else ([whole], [whole])

@@ -28,7 +28,7 @@ import tree_sitter
 
 from codegraphd.daemon.analysis.compiled import scan
 from codegraphd.daemon.analysis.normal import Source
-from codegraphd.daemon.analysis.repair import Span, repaired
+from codegraphd.daemon.analysis.repair import Reading, Span, repaired
 
 MAX_UNITS = 10_000  # of one file; what has more was not written by hand
 
@@ -132,7 +132,7 @@ class Dialect:
     tidy: Callable[[str], str] = lambda signature: signature  # the language's own way to space a signature
     package: Callable[[str], str] = lambda _masked: ""  # what the file declares as its package
     silence: Callable[[bytes], bytes] = lambda raw: raw  # what decides nothing made comments, of equal length
-    repairs: Callable[[bytes], Iterable[Sequence[Span]]] = lambda _raw: ()  # what has errors may be read without these
+    repairs: Callable[[bytes], Iterable[Reading]] = lambda _raw: ()  # what has errors may be read without these
     shelves: frozenset[str] = frozenset()  # node types in which definitions stand side by side; see `repair`
 
 
@@ -167,6 +167,7 @@ class Captures(NamedTuple):
     units: dict[str, list[tree_sitter.Node]]  # of those that begin with "unit."
     spans: Mapping[str, list[Span]]  # of all others; an absent name has none
     text: bytes  # the source, or its first repair that helped
+    errors: int  # in its tree
 
 
 def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
@@ -175,12 +176,12 @@ def capture(raw: bytes, dialect: Dialect) -> tuple[tree_sitter.Tree, Captures]:
         raw = dialect.prepare(raw)
     parser = tree_sitter.Parser(language(dialect.grammar))
     tree = parser.parse(raw)
-    tree, shown = repaired(parser, tree, raw, dialect.repairs(raw), dialect.shelves)
+    tree, shown, errors = repaired(parser, tree, raw, dialect.repairs(raw), dialect.shelves)
     cursor = tree_sitter.QueryCursor(query(dialect.grammar, dialect.queries))
     # Not `captures()`: that keeps captures in order, holds them back while an earlier pattern is undecided, and looks
     # through all it holds for each one: 80 s for one object of 15,000 properties.
     units, spans = scan.captures(cursor.matches(tree.root_node))
-    return tree, Captures(units, _Spans(spans), text if shown is raw else shown)
+    return tree, Captures(units, _Spans(spans), text if shown is raw else shown, errors)
 
 
 def atoms_of(captures: Captures) -> list[tuple[int, int, int]]:
@@ -218,7 +219,8 @@ def drafts_of(captures: Captures, source: Source, dialect: Dialect) -> list[Draf
         draft.is_container = draft.kind in CONTAINERS
         dialect.refine(draft, parent)
         draft.flags |= dialect.flags(draft, source, parent)
-        prefix = ".".join(filter(None, (parent.qualname if parent else "", draft.scope)))
+        outer, scope = parent.qualname if parent else "", draft.scope
+        prefix = f"{outer}.{scope}" if outer and scope else outer or scope
         draft.qualname = f"{prefix}.{draft.name}" if prefix else draft.name
     _attach_docstrings(kept, captures.spans["doc"])
     return kept
@@ -291,6 +293,8 @@ class _Attachments:
         """Take the comments between the code before and `start` that directly precede it; returns the new start."""
         source = self._source
         index = source.comment_before(start)
+        if index < 0 or source.comments[index][0] < code_end:
+            return start
         taken: list[Span] = []
         begin = start
         while index >= 0:

@@ -10,7 +10,7 @@ import tree_sitter
 from codegraphd.daemon.analysis.flags import ABSTRACT, ASYNC, DECLARATION, EXPORTED, STATIC, TEST
 from codegraphd.daemon.analysis.languages import names
 from codegraphd.daemon.analysis.normal import Source
-from codegraphd.daemon.analysis.repair import Span
+from codegraphd.daemon.analysis.repair import Reading
 from codegraphd.daemon.analysis.syntax import CALLABLES, Dialect, Draft, Import, node_text
 from codegraphd.daemon.analysis.written_types import arguments, count_arguments
 
@@ -71,7 +71,7 @@ def _silenced(raw: bytes) -> bytes:
     return _SILENT.sub(comment, raw) if b"#" in raw else raw
 
 
-def _repairs(raw: bytes) -> Iterator[list[Span]]:
+def _repairs(raw: bytes) -> Iterator[Reading]:
     """The lines of `#if` and its like; then all branches but the first ones too.
 
     The grammar takes a conditional only where a whole member or statement could stand. People put it anywhere: around
@@ -81,7 +81,7 @@ def _repairs(raw: bytes) -> Iterator[list[Span]]:
     if not directives:
         return
     spans = [match.span() for match in directives]
-    yield list(spans)
+    yield Reading(list(spans), spans)
     position = 0
     passing: list[bool] = []  # for each `#if` around: in a branch that is not the first
     for match in directives:
@@ -95,7 +95,7 @@ def _repairs(raw: bytes) -> Iterator[list[Span]]:
             passing[-1] = True
         elif passing and word == b"endif":
             passing.pop()
-    yield spans
+    yield Reading(spans, spans)
 
 
 def base_kind(name: str) -> str:

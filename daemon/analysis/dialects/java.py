@@ -98,10 +98,11 @@ def _refine(draft: Draft, parent: Draft | None) -> None:
 
 
 def _tidy(signature: str) -> str:
-    signature = _MODIFIER_GAP.sub(r"\1 <", signature).replace(" ...", "... ").replace("non - sealed", "non-sealed")
-    return (
-        signature.replace("> &", "> & ").replace(",?", ", ?").replace(" []", "[]").replace("@ interface", "@interface")
-    )
+    if "<" in signature:
+        signature = _MODIFIER_GAP.sub(r"\1 <", signature).replace("> &", "> & ").replace(",?", ", ?")
+    if " ..." in signature or " []" in signature:
+        signature = signature.replace(" ...", "... ").replace(" []", "[]")
+    return signature.replace("non - sealed", "non-sealed").replace("@ interface", "@interface")
 
 
 def _imports(text: str) -> Sequence[Import]:

@@ -375,6 +375,7 @@ def test_one_line_of_megabytes(text: str) -> None:
     for is_layout in (False, True):
         assert len(prints(text, is_layout=is_layout)[0][0]) <= 65_536
     assert len(scan.macros(text.encode())) == 5
+    assert scan.conditionals(text.encode()) == []
     assert len(scan.signatures(text, [(0, len(text))])) == 1
 
 
@@ -382,6 +383,44 @@ def test_one_line_of_megabytes(text: str) -> None:
 def test_macros_begin_inside_of_the_source(raw: bytes) -> None:
     for starts in scan.macros(raw):
         assert all(0 <= start < len(raw) for start in starts)
+
+
+CPP = st.lists(
+    st.sampled_from(["#if A", "#else", "#endif", "#elif", "\n", "\\", "/*", "*/", "//", '"', "'", *"(){}[];:,aA "])
+).map("".join)
+
+
+@given(CPP)
+def test_conditionals_are_whole_lines_in_order(text: str) -> None:
+    position = 0
+    raw = text.encode()
+    for start, end, word, depth in scan.conditionals(raw):
+        assert position <= start < end <= len(raw)
+        assert raw[start:end].lstrip(b" \t#").startswith(word.encode())
+        assert depth >= -1
+        position = end
+
+
+@pytest.mark.parametrize(
+    ("text", "depths"),
+    [
+        ("#if A\nint a;\n#else\nint b;\n#endif\nint c;\n", [0, 0, 0]),
+        ("namespace a {\n#ifdef A\nvoid f() {\n}\n#endif\n}\n", [1, 1]),
+        ("#ifdef A\nif (a) {\n#else\n{\n#endif\n}\n", [0, 1, 2]),
+        ("int a[] = {\n  1,\n#if A\n  2,\n#endif\n};\n", [-1, -1]),
+        ("f(a,\n#if A\n  b);\n#else\n  c);\n#endif\n", [-1, 0, 0]),
+        ("if (a) {}\n#if A\nelse {}\n#endif\n", [-1, 0]),
+        ("int a\n#if A\n;\n#endif\n", [-1, 0]),
+        ("int a = b;\n#if A\n+ c;\n#endif\n", [-1, 0]),
+        ("#if A\nPUSH_(1)  // ;\n#endif\nclass B;\n", [0, 0]),
+        ("#if A\npush(1)\n#endif\nclass B;\n", [0, -1]),
+        ("/* (\n#if A\n*/ '(' \"(\"\n#if B\n", [-1]),
+        ("int a;\n#define M(x) f( \\\n#if\n#endif\n", [0]),
+        ("# if A \\\n && B\n;\n  # endif", [0, 0]),
+    ],
+)
+def test_conditionals_between_and_within_statements(text: str, depths: list[int]) -> None:
+    assert [depth for *_, depth in scan.conditionals(text.encode())] == depths
 
 
 # --- which code it is
