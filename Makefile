@@ -19,7 +19,10 @@ $(VENV)/ok: pyproject.toml setup.py requirements.lock requirements-dev.lock requ
 	$(PIP) --require-hashes --no-build-isolation -r requirements.lock -r requirements-dev.lock
 	touch $@
 
-# The package itself, with its compiled module (needs a C++ compiler, as hnswlib does).
+# The package itself, with its compiled module (needs a C++ compiler, as hnswlib does); once more where that is gone.
+ifeq ($(wildcard daemon/analysis/_scan*.so),)
+.PHONY: $(VENV)/built
+endif
 $(VENV)/built: $(VENV)/ok $(wildcard daemon/analysis/_scan*.cpp daemon/analysis/_scan*.h)
 	$(PIP) --no-build-isolation -e .
 	touch $@

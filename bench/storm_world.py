@@ -77,7 +77,7 @@ class World:
     def check(self, *, semantic: bool) -> None:
         """Raises BrokenError. `semantic`: vectors too."""
         client = self.client()
-        if self._inner is not None and not self._inner.is_dir():  # a missing root has nothing to be compared with
+        if self._inner is not None and self._is_missing(client, self._inner):
             self._watch_inner("")
         for root in [self.place, *([self._inner] if self._inner else [])]:
             client.call("sync", root=str(root), semantic=semantic, timeout_s=SYNC_S, deadline=SYNC_S + 10)
@@ -88,6 +88,17 @@ class World:
         if semantic:
             self._check_vectors(client)
         self._check_log()
+
+    @staticmethod
+    def _is_missing(client: Client, root: Path) -> bool:
+        """A missing root has nothing to be compared with: it is gone, or an empty directory has taken its place, as
+        where nothing is mounted any more; then its index is kept. Of one that holds something the daemon may not say
+        so."""
+        if not root.is_dir():
+            return True
+        client.call("sync", root=str(root), timeout_s=SYNC_S, deadline=SYNC_S + 10)
+        states = {line["root"]: line["state"] for line in client.call("status")["workspaces"]}
+        return states[str(root)] == "missing" and next(root.iterdir(), None) is None
 
     def _check_changes(self, client: Client) -> None:
         """Follow `changes` from the last clock; the mirror must then hold exactly what `symbols` answers."""

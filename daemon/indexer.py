@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
 from codegraphd.daemon.embedding.feeders import Feeders
-from codegraphd.daemon.engine import Outcome, ParsedFile, Settings, Work, advance
+from codegraphd.daemon.engine import CHANGED, IDLE, NOW, Outcome, ParsedFile, Settings, Work, advance
 from codegraphd.daemon.graph.index import Index
 from codegraphd.daemon.own_texts import OwnTexts
 from codegraphd.daemon.parsers import Parsed, ParseJob, Parsers, Rendered, RenderJob
@@ -289,12 +289,17 @@ class Indexer:
             self._dispatch(root)
         if self._step is None and now >= self._retry_at:
             self._begin_step(now)
-        # Before all is resolved, what a context input quotes is not settled: nobody may ever ask for it again.
-        unsettled = self.settings.faces and self._more
-        is_crawling = any(root.n_unparsed > IN_FLIGHT for root in self.roots.values())
-        self.feeders.pump(now, edits_only=unsettled or is_crawling)
+        self.feeders.pump(now, self._worst_to_embed())
         if self._waiters:
             self._waiters.release(self.roots, self.feeders, self.clock, is_behind=self.is_behind)
+
+    def _worst_to_embed(self) -> int:
+        """A crawl or a checkout needs the processors: answers by words for all come before meaning for some. And before
+        all is resolved, what a context input quotes is not settled: nobody may ever ask for it again."""
+        is_crawling = any(root.n_unparsed > IN_FLIGHT for root in self.roots.values())
+        if self.settings.faces and (is_crawling or self._more):
+            return NOW
+        return CHANGED if is_crawling else IDLE
 
     def _dispatch(self, root: RootWork) -> None:
         paths = root.to_parse(IN_FLIGHT) if root.waiting else []

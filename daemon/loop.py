@@ -92,7 +92,7 @@ class Daemon:
             self.vectors.open_or_rebuild(view)
         self.writer = Writer(self.store, [self.words.apply, self.vectors.apply])
         self.modules = ModuleCache(os.path.join(paths.state, "modules"), identity(), module_cache_bytes(config))
-        self.parsers = Parsers(most=max(1, min(4, (os.cpu_count() or 2) - 0)), modules=self.modules)
+        self.parsers = Parsers(most=max(1, min(4, os.cpu_count() or 2)), modules=self.modules)
         self.model = ModelInUse(self, os.path.join(paths.state, "models"))
         self.indexer = Indexer(
             self.store,

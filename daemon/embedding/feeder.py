@@ -114,7 +114,7 @@ class Feeder:
         self.set_aside: dict[str, str] = {}  # "path:qualname" -> why the model cannot take it
         self._snapshot, self._embedder, self._render, self._submit = snapshot, embedder, render, submit
         self.settings = settings
-        self.edits_only = False  # a crawl needs the processors: answers by words for all come before meaning for some
+        self.worst = IDLE  # of the priorities that are sent; what is behind it waits
         self._forming: dict[bool, _Forming] = {}  # whether it is urgent -> at most one
         self._sent: dict[int, _Sent] = {}
         self._deferred: list[tuple[float, int]] = []  # (when, unit): in flight in the backlog, to be put back then
@@ -167,9 +167,9 @@ class Feeder:
                     self.backlog.add(unit_id, unit.root, CHANGED, now)
 
     def pump(self, now: float) -> None:
-        """Form and send batches while there is room. While `edits_only` is set the bulk waits."""
+        """Form and send batches while there is room."""
         self._pump(NOW, UNDER_WAY, now, is_urgent=True)
-        self._pump(CHANGED if self.edits_only else IDLE, self._embedder.batches, now, is_urgent=False)
+        self._pump(self.worst, self._embedder.batches, now, is_urgent=False)
 
     def _pump(self, worst: int, most: int, now: float, *, is_urgent: bool) -> None:
         while (

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 
 from codegraphd.daemon.embedding.feeder import Feeder
-from codegraphd.daemon.engine import NOW, Edition, Outcome, embed_entry
+from codegraphd.daemon.engine import CHANGED, NOW, Edition, Outcome, embed_entry
 from codegraphd.daemon.graph.index import View, embed_stage
 
 
@@ -61,9 +61,11 @@ class Feeders:
         for feeder in self.all():
             feeder.files_read(now)
 
-    def pump(self, now: float, *, edits_only: bool) -> None:
+    def pump(self, now: float, worst: int) -> None:
+        """`worst`: of the priorities that may be sent."""
         for feeder in self.all():
-            feeder.edits_only = edits_only or (feeder is self.answering and self.coming is not None)
+            is_leaving = feeder is self.answering and self.coming is not None
+            feeder.worst = min(worst, CHANGED) if is_leaving else worst
             feeder.pump(now)
 
     def drop_root(self, root: int) -> None:

@@ -113,23 +113,31 @@ def test_a_second_worktree_is_embedded_once(home: Any) -> None:
     assert document["store"]["vectors"] == 20
 
 
-def test_what_a_crawl_has_not_resolved_yet_is_not_embedded(make_home: Callable[..., Any]) -> None:
+def test_what_is_not_resolved_yet_is_not_embedded(make_home: Callable[..., Any]) -> None:
     home = make_home('[embedding]\nmodel = "hashing"\ncontext = "faces"\n')
     home.start()
     n_files = 300
-    for n in range(n_files):  # each class has a base in a file that is read much later, and so has that
-        far = (n + n_files // 3) % n_files
-        text = f"from m{far} import C{far}\n\n\nclass C{n}(C{far}):\n    def f{n}(self):\n        return C{far}()\n"
-        home.write(f"m{n}.py", text)
-    home.watch()
-    home.sync(semantic=True)
-    inputs = 2 * 2 * n_files  # a class and a method in each file, each with its own text and its context
-    assert home.status()["model"]["embedded"] == inputs
+
+    def check_out(step: int) -> int:
+        """Each class has a base in a file that is read much later, and so has that. -> inputs embedded by now."""
+        for n in range(n_files):
+            far = (n + step) % n_files
+            head = f"from m{far} import C{far}\n\n\nclass C{n}(C{far}):\n"
+            home.write(f"m{n}.py", f"{head}    def f{n}(self):\n        return C{far}()\n")
+        home.watch()
+        home.sync(semantic=True)
+        return int(home.status()["model"]["embedded"])
+
+    inputs = check_out(100)
+    assert inputs == 2 * 2 * n_files  # a class and a method in each file, each with its own text and its context
     other = home.directory / "other"
     shutil.copytree(home.workspace, other)
     home.call("watch", root=str(other))
     home.call("sync", root=str(other), semantic=True, timeout_s=80)
     assert home.status()["model"]["embedded"] == inputs
+    assert check_out(75) == 2 * inputs
+    assert check_out(100) == 2 * inputs
+    assert check_out(75) == 2 * inputs
 
 
 def test_verify_agrees_after_a_storm(home: Any) -> None:

@@ -53,6 +53,12 @@ CASES: dict[str, list[list[Operation]]] = {
         [("hardlink", "web/app.ts", "b.py")],
         [("write", "web/app.ts", F)],
     ],
+    "an empty directory in the place of a root": [
+        [("write", "pkg/a.py", F)],
+        [("inner", "pkg")],
+        [("move", "pkg", "lib"), ("mkdir", "pkg")],
+        [("write", "pkg/b.py", F)],
+    ],
     "watched again at once": [[("write", "a.py", F)], [("unwatch",)], [("unwatch",), ("write", "b.py", F)]],
     "other languages at a reload": [
         [("write", "a.py", F), ("write", "b.go", "package b\n")],
